@@ -1,0 +1,142 @@
+"""RunConfig: everything that decides a run, from defaults, a TOML file and `--set section.key=value`."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
+
+from app.errors import RequestError
+from data.pipeline import PipelineConfig
+from data.sources import DataConfig
+from data.vocabulary import VocabularyConfig
+from models import MODELS, ModelConfig
+
+
+class FitConfig(BaseModel, frozen=True, extra="forbid"):
+    """How the weights are fitted; what is the architecture's own choice stands in the model's configuration."""
+
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_fraction: float = Field(0.1, ge=0, le=1)
+    """Share of all steps in which the learning rate rises to its peak; then it falls along a cosine."""
+    clip_norm: float = Field(1.0, gt=0)
+    label_smoothing: float = Field(0.05, ge=0, lt=1)
+    patience: int = Field(2, ge=1)
+    """Epochs without a lower validation loss before training stops."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced` weighs each class by the inverse of its share of the training rows."""
+
+
+class RunConfig(BaseModel, frozen=True, extra="forbid"):
+    """One run, resolved: what is saved with it and can be fed back with `--config`."""
+
+    model_name: str
+    seed: int = Field(0, ge=0, lt=2**31)
+    deterministic: bool = False
+    """Bit-for-bit repeatable operations, slower."""
+    data: DataConfig = DataConfig()
+    vocabulary: VocabularyConfig = VocabularyConfig()
+    pipeline: PipelineConfig = PipelineConfig()
+    fit: FitConfig = FitConfig()
+    model: SerializeAsAny[ModelConfig]
+
+    def to_toml(self) -> str:
+        """Write the configuration as the TOML that `--config` reads."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    def flat(self) -> dict[str, Any]:
+        """Return `section.key` -> value, as MLflow parameters are named."""
+        flat: dict[str, Any] = {}
+        for key, value in self.model_dump(mode="json").items():
+            flat |= {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else {key: value}
+        return flat
+
+
+def resolve_config(
+    model_name: str, file: Mapping[str, Any], overrides: Sequence[str] = (), data: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """Put a run's configuration together: defaults, then `file`, then `data`, then `overrides`.
+
+    Args:
+        model_name: a key of MODELS.
+        file: the content of a TOML file, as `read_toml` returns it.
+        overrides: `section.key=value`, the value written as in TOML; a bare word is a string.
+        data: settings of the `data` section that options of the command line name.
+
+    Raises:
+        RequestError: naming an unknown model, an unknown setting or a bad value, and what is allowed.
+    """
+    if model_name not in MODELS:
+        raise RequestError(f"unknown model {model_name!r}. {_allowed(model_name, MODELS)}")
+    settings = {key: dict(value) if isinstance(value, Mapping) else value for key, value in file.items()}
+    settings["data"] = {**settings.get("data", {}), **(data or {})}
+    for override in overrides:
+        _apply(override, settings)
+    settings["model_name"] = model_name
+    try:
+        model = MODELS[model_name].config.model_validate(settings.pop("model", {}))
+    except ValidationError as error:
+        raise RequestError(_explain(error, MODELS[model_name].config, model_name, prefix="model.")) from None
+    try:
+        return RunConfig.model_validate({**settings, "model": model})
+    except ValidationError as error:
+        raise RequestError(_explain(error, RunConfig, model_name)) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a configuration file; RequestError where it is missing or not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RequestError(f"no configuration file {path}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RequestError(f"{path}: not a TOML file ({error})") from None
+
+
+def _apply(override: str, settings: dict[str, Any]) -> None:
+    name, sign, text = override.partition("=")
+    keys = name.strip().split(".")
+    if not sign or len(keys) > 2 or not all(keys):
+        raise RequestError(f"--set {override}: write section.key=value, for example --set model.learning_rate=0.001")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a bare word, so that --set fit.class_weights=balanced needs no quotes in a shell
+    section = settings if len(keys) == 1 else settings.setdefault(keys[0], {})
+    if not isinstance(section, dict):
+        raise RequestError(f"--set {override}: {keys[0]} is one value and has no {keys[1]}")
+    section[keys[-1]] = value
+
+
+def _explain(error: ValidationError, config: type[BaseModel], model_name: str, prefix: str = "") -> str:
+    """Say in one line per problem what was wrong and what is allowed."""
+    return "\n".join(_explain_one(problem, config, model_name, prefix) for problem in error.errors())
+
+
+def _explain_one(problem: Any, config: type[BaseModel], model_name: str, prefix: str) -> str:
+    path = [str(part) for part in problem["loc"]]
+    name = prefix + ".".join(path)
+    if problem["type"] == "extra_forbidden":
+        owner = f" for {model_name}" if prefix else ""
+        return f"unknown setting {name}{owner}. {_allowed(path[-1], _fields(config, path[:-1]))}"
+    if not path:
+        return f"{prefix.removesuffix('.') or 'configuration'}: {problem['msg'].removeprefix('Value error, ')}"
+    return f"{name} = {problem['input']!r}: {problem['msg']}"
+
+
+def _fields(config: type[BaseModel], path: Sequence[str]) -> list[str]:
+    for key in path:
+        annotation = config.model_fields[key].annotation
+        assert isinstance(annotation, type)
+        config = annotation
+    return sorted(config.model_fields)
+
+
+def _allowed(given: str, known: Any) -> str:
+    close = difflib.get_close_matches(given, list(known), n=1)
+    return f"Known: {', '.join(known)}." + (f" Did you mean {close[0]}?" if close else "")

@@ -1,0 +1,152 @@
+"""What a person sees while an experiment goes on: a live bar on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from app import wording
+from app.comparison import Comparison
+from app.experiment import Outcome
+from app.fitting import EpochReport, History
+from app.training import Material
+
+INDENT = 2
+PLAIN_WIDTH = 100  # where lines end when nobody says how wide the reader's window is
+
+
+class TerminalReporter:
+    """Tells an experiment as it goes: data, training, test, export. See `app.experiment.Reporter`."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._stage = 0
+        self._bar: TrainingBar | None = None
+
+    def progress(self, done: int, total: int | None) -> None:
+        """Tell how much of a download has come."""
+        of = f" of {total / 1e6:,.0f}" if total else ""
+        self._console.print(f"downloading: {done / 1e6:,.0f}{of} MB", end="\r" if self._console.is_terminal else "\n")
+
+    def prepared(self, material: Material) -> None:
+        """Show the data card."""
+        self.stage("Data", material.card.lines())
+        self.stage("Train")
+
+    def epoch(self, report: EpochReport) -> None:
+        """Move the model's bar; without a terminal, write a line at each epoch's end."""
+        if self._console.is_terminal:
+            self._bar = self._bar or TrainingBar(self._console)
+            self._bar.move(report)
+        elif report.validation_loss is not None:
+            self.line(
+                f"{report.model_name:<12} epoch {report.epoch:>2} of {report.epochs}   loss {report.loss:.3f}   "
+                f"validation loss {report.validation_loss:.3f}   {wording.duration(report.elapsed)}"
+            )
+
+    def fitted(self, name: str, history: History) -> None:
+        """Put one line that stays in place of the bar."""
+        if self._bar is not None:
+            self._bar.remove()
+            self._bar = None
+        self.line(
+            f"{name:<12} {wording.duration(history.seconds)}   {len(history.loss)} epochs, {history.ended}; "
+            f"kept epoch {history.best_epoch}, validation loss {min(history.validation_loss):.3f}"
+        )
+
+    def compared(self, material: Material, comparison: Comparison) -> None:
+        """Show the table and the verdict."""
+        self.stage("Test", [f"{len(material.splits.test):,} texts, 95% intervals"])
+        self._console.print(Padding(comparison_table(comparison.table()), (0, 0, 1, INDENT)))
+        for sentence in comparison.sentences:
+            self.line(sentence)
+
+    def exported(self, outcome: Outcome) -> None:
+        """Show where the champion went and how far it was checked."""
+        run, checked = outcome.champion.run, outcome.champion.verification
+        megabytes = sum(file.stat().st_size for file in outcome.export.rglob("*") if file.is_file()) / 1e6
+        lines = [
+            f"{outcome.export}   {megabytes:.1f} MB; {checked.golden_texts} golden answers equal to "
+            f"{checked.largest_difference:.0e} in a fresh process"
+        ]
+        if len(outcome.candidates) > 1:
+            lines.append(f"champion: {run.name}, lowest log loss on validation ({run.validation_log_loss:.3f})")
+        self.stage("Export", lines)
+
+    def stage(self, title: str, lines: Iterable[str] = ()) -> None:
+        """Start a numbered stage."""
+        self._stage += 1
+        self._console.print(f"\n[bold]{self._stage} {title}[/bold]", highlight=False)
+        for line in lines:
+            self.line(line)
+
+    def line(self, text: str) -> None:
+        """Write a line below the stage's title, wrapped where the window ends."""
+        write_wrapped(self._console, text, INDENT)
+
+
+class TrainingBar:
+    """A bar for the model that is training; it goes when training ends."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("  {task.description:<12}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[state]}", markup=False),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", state="")
+        self._validation = ""
+        self._progress.start()
+
+    def move(self, report: EpochReport) -> None:
+        """Show where training stands."""
+        if report.validation_loss is not None:
+            self._validation = f"  validation loss {report.validation_loss:.3f}"
+        state = f"epoch {report.epoch}/{report.epochs}  step {report.step}/{report.steps}  loss {report.loss:.3f}"
+        self._progress.update(
+            self._task,
+            description=report.model_name,
+            total=report.epochs * report.steps,
+            completed=(report.epoch - 1) * report.steps + report.step,
+            state=state + self._validation,
+        )
+
+    def remove(self) -> None:
+        """Take the bar away."""
+        self._progress.stop()
+
+
+def comparison_table(rows: list[dict[str, str]]) -> Table:
+    """Render the rows of a comparison, one a model; it folds where the window is narrow."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column, heading in enumerate(rows[0]):
+        table.add_column(heading, justify="left" if column < 2 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row.values())
+    return table
+
+
+def write_wrapped(console: Console, text: str, indent: int = 0) -> None:
+    """Write a paragraph, continued at the same indent; never cut, no markup read into it."""
+    width = console.width if console.is_terminal else PLAIN_WIDTH
+    margin = " " * indent
+    wrapped = textwrap.fill(
+        text,
+        width,
+        initial_indent=margin,
+        subsequent_indent=margin,
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+        replace_whitespace=False,
+    )
+    console.print(wrapped, markup=False, highlight=False, soft_wrap=True)

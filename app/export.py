@@ -1,0 +1,144 @@
+"""A trained run as a SavedModel: raw text in, labels and probabilities out, tokenisation inside the graph."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
+
+from app.serving.verification import GOLDEN_FILE, WARMUP_FILE, verify
+from app.training import TrainedRun
+from models import MODELS
+
+GOLDEN_TEXTS = 64
+WARMUP_BATCHES = (1, 8, 32)  # texts a request: a first request of any of these sizes finds everything traced
+
+
+def export(run: TrainedRun, exports: Path, name: str) -> Path:
+    """Write a run below `exports`/`name`, check it in a fresh process, and only then give it its version number.
+
+    Returns:
+        `exports`/`name`/`version`, version being the next integer.
+
+    Raises:
+        VerificationError: the written model does not answer as the evaluated one did; nothing is left behind.
+    """
+    base = exports / name
+    base.mkdir(parents=True, exist_ok=True)
+    # TensorFlow Serving takes a folder with an integer name as soon as it sees it, so it must come into being whole.
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=base) as aside:
+        written = Path(aside) / "model"
+        write_saved_model(run, written, name)
+        verify(written)
+        return publish(written, base)
+
+
+def publish(written: Path, base: Path) -> Path:
+    """Move a finished SavedModel folder to the next integer below `base`; whole or not at all."""
+    for file in sorted(written.rglob("*")):
+        _fsync(file)
+    while True:
+        version = base / str(1 + max((int(path.name) for path in base.iterdir() if path.name.isdecimal()), default=0))
+        try:
+            written.rename(version)
+        except OSError:
+            if not version.exists():
+                raise
+            continue  # another process took this number
+        _fsync(base)
+        return version
+
+
+def write_saved_model(run: TrainedRun, folder: Path, name: str) -> None:
+    """Write the SavedModel with its golden answers and warm-up records inside `assets.extra`."""
+    archive = keras.export.ExportArchive()
+    model = portable_copy(run)
+    archive.track(model)
+    archive.add_endpoint("serving_default", classify_endpoint(run, model))
+    archive.write_out(str(folder), verbose=False)
+    extra = folder / "assets.extra"
+    extra.mkdir()
+    (extra / GOLDEN_FILE).write_text(json.dumps(golden_answers(run), ensure_ascii=False), encoding="utf-8")
+    write_warmup(extra / WARMUP_FILE, name, run.material.splits.test.texts)
+
+
+def portable_copy(run: TrainedRun) -> keras.Model:
+    """Build the trained network again so that its graph runs on any device, with exactly its weights.
+
+    An LSTM traced where a GPU is seen holds a cuDNN operation that no CPU can run.
+    """
+    model = build_for_export(run)
+    model.set_weights(run.model.get_weights())
+    return model
+
+
+def build_for_export(run: TrainedRun) -> keras.Model:
+    """Build the network of a run in its portable configuration, weights not yet set."""
+    return MODELS[run.name].build(
+        run.config.model.portable(),
+        vocabulary_size=len(run.material.vocabulary),
+        num_classes=len(run.material.splits.label_names),
+        sequence_length=run.config.pipeline.sequence_length,
+    )
+
+
+def classify_endpoint(run: TrainedRun, model: keras.Model) -> Any:
+    """Text string[batch] -> label string[batch], confidence float32[batch], probabilities and classes [batch, classes]."""
+    tokenizer = run.material.datasets.tokenizer
+    label_names = tf.constant(run.material.splits.label_names)
+    temperature = tf.constant(run.temperature, tf.float32)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def classify(text: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits = tf.cast(model(tokenizer(text), training=False), tf.float32)
+        probabilities = tf.nn.softmax(logits / temperature)
+        classes = tf.broadcast_to(label_names, [tf.shape(text)[0], len(run.material.splits.label_names)])
+        return {
+            "label": tf.gather(label_names, tf.argmax(probabilities, axis=1)),
+            "confidence": tf.reduce_max(probabilities, axis=1),
+            "probabilities": probabilities,
+            "classes": classes,
+        }
+
+    return classify
+
+
+def golden_answers(run: TrainedRun) -> dict[str, Any]:
+    """Texts of the test split with the probabilities that were evaluated, for `verify` to hold the export against."""
+    splits, probabilities = run.material.splits, run.test_probabilities
+    count = min(GOLDEN_TEXTS, len(splits.test.texts))
+    rows = np.sort(np.random.default_rng(run.config.seed).choice(len(splits.test.texts), count, replace=False))
+    return {
+        "label_names": list(splits.label_names),
+        "texts": [splits.test.texts[row] for row in rows],
+        "labels": [splits.label_names[label_id] for label_id in probabilities[rows].argmax(axis=1)],
+        "probabilities": probabilities[rows].tolist(),
+    }
+
+
+def write_warmup(path: Path, name: str, texts: Sequence[str]) -> None:
+    """Write what TensorFlow Serving replays before it calls a version available: a TFRecord of PredictionLog."""
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for size in WARMUP_BATCHES:
+            request = predict_pb2.PredictRequest(
+                model_spec=model_pb2.ModelSpec(name=name, signature_name="serving_default"),
+                inputs={"text": tf.make_tensor_proto([texts[row % len(texts)] for row in range(size)], tf.string)},
+            )
+            log = prediction_log_pb2.PredictLog(request=request)
+            writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,208 @@
+"""Fit the weights: schedule, optimizer, early stopping, and an interrupt that keeps what was learned."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from app.config import RunConfig
+from data.pipeline import Datasets
+from models import MODELS
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What is known at a moment of fitting; `validation_loss` only at an epoch's end. Losses are in nats a row."""
+
+    model_name: str
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    elapsed: float
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
+
+
+Listener = Callable[[EpochReport], None]
+
+
+@dataclass
+class History:
+    """One entry an epoch, in order; `learning_rate` at its end. `best_epoch` counts from 1."""
+
+    loss: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    validation_accuracy: list[float] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    ended: str = "all epochs"
+
+    @property
+    def best_epoch(self) -> int:
+        """Epoch whose weights were kept."""
+        return int(np.argmin(self.validation_loss)) + 1
+
+
+def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Listener) -> History:
+    """Fit `model` on the training split and leave it with the weights of the lowest validation log loss.
+
+    Ctrl-C ends training after the step under way; the best weights so far are kept.
+
+    Raises:
+        FloatingPointError: a loss is no longer finite, so there is nothing to keep.
+    """
+    count_from_training_split(model, datasets, config)
+    model.compile(
+        optimizer=make_optimizer(config, total_steps=datasets.train.steps * config.model.epochs),
+        loss=smoothed_cross_entropy(config.fit.label_smoothing),
+        metrics=[
+            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+            keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="log_loss"),
+        ],
+    )
+    recorder = _Recorder(config, datasets.train.steps, listen)
+    stopper = keras.callbacks.EarlyStopping(
+        "val_log_loss", mode="min", patience=config.fit.patience, restore_best_weights=True
+    )
+    with _ctrl_c(recorder.interrupt):
+        model.fit(
+            datasets.train.training_batches(config.seed),
+            validation_data=datasets.validation.labelled_batches(),
+            epochs=config.model.epochs,
+            callbacks=[recorder, stopper],
+            class_weight=class_weights(datasets.train.label_ids, config),
+            shuffle=False,  # the pipeline shuffles; Keras warns unless told so
+            verbose=0,
+        )
+    return recorder.history
+
+
+def count_from_training_split(model: keras.Model, datasets: Datasets, config: RunConfig) -> None:
+    """Let a model that counts before it learns do so."""
+    count = MODELS[config.model_name].count
+    if count is not None:
+        count(model, config.model, datasets.train.labelled_batches())
+
+
+def make_optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Optimizer:
+    """AdamW (Loshchilov & Hutter, 2019) with a linear warm-up, then a cosine down to zero."""
+    warmup_steps = round(config.fit.warmup_fraction * total_steps)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup_steps else config.model.learning_rate,
+        decay_steps=max(1, total_steps - warmup_steps),
+        warmup_target=config.model.learning_rate if warmup_steps else None,
+        warmup_steps=warmup_steps,
+    )
+    optimizer = keras.optimizers.AdamW(
+        schedule, weight_decay=config.fit.weight_decay, beta_2=0.99, global_clipnorm=config.fit.clip_norm
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def smoothed_cross_entropy(smoothing: float) -> Callable[[Any, Any], Any]:
+    """Cross-entropy of label_ids int32[batch] and logits float32[batch, classes] -> float32[batch], in nats.
+
+    The target is 1 - smoothing, the rest spread over all classes (Szegedy et al., 2016).
+    """
+
+    def loss(label_ids: Any, logits: Any) -> Any:
+        one_hot = keras.ops.one_hot(keras.ops.reshape(label_ids, [-1]), logits.shape[-1])
+        return keras.losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=smoothing)
+
+    return loss
+
+
+def class_weights(label_ids: np.ndarray, config: RunConfig) -> dict[int, float] | None:
+    """Label id -> weight, or None. Balanced weights average to one over the rows."""
+    if config.fit.class_weights == "none":
+        return None
+    counts = np.bincount(label_ids)
+    return {label_id: len(label_ids) / (len(counts) * count) for label_id, count in enumerate(counts)}
+
+
+class _Recorder(keras.callbacks.Callback):
+    """Writes the history, tells the listener, and ends training when asked or when the loss is lost."""
+
+    def __init__(self, config: RunConfig, steps: int, listen: Listener) -> None:
+        super().__init__()
+        self.history = History()
+        self._config, self._steps, self._listen = config, steps, listen
+        self._interrupted = False
+        self._epoch = 1
+
+    def interrupt(self) -> None:
+        """Ask for the end of training after the step under way."""
+        self._interrupted = True
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._started, self._cpu_started = time.perf_counter(), time.process_time()
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._epoch = epoch + 1
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        loss = float((logs or {})["loss"])
+        if not np.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss of {self._config.model_name} became {loss} in epoch {self._epoch}, step {batch + 1}: "
+                f"lower model.learning_rate ({self._config.model.learning_rate})"
+            )
+        self._report(batch + 1, loss)
+        if self._interrupted:
+            self.history.ended = "interrupted"
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        logs = logs or {}
+        history = self.history
+        history.loss.append(float(logs["loss"]))
+        history.validation_loss.append(float(logs["val_log_loss"]))
+        history.validation_accuracy.append(float(logs["val_accuracy"]))
+        history.learning_rate.append(float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)))
+        self._report(self._steps, history.loss[-1], history.validation_loss[-1], history.validation_accuracy[-1])
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self.history.seconds = time.perf_counter() - self._started
+        self.history.cpu_seconds = time.process_time() - self._cpu_started
+        if self.history.ended != "interrupted" and len(self.history.loss) < self._config.model.epochs:
+            self.history.ended = "stopped early"
+
+    def _report(
+        self, step: int, loss: float, validation_loss: float | None = None, accuracy: float | None = None
+    ) -> None:
+        elapsed = time.perf_counter() - self._started
+        name, epochs = self._config.model_name, self._config.model.epochs
+        self._listen(
+            EpochReport(name, self._epoch, epochs, step, self._steps, loss, elapsed, validation_loss, accuracy)
+        )
+
+
+@contextlib.contextmanager
+def _ctrl_c(interrupt: Callable[[], None]) -> Iterator[None]:
+    """Call `interrupt` at the first Ctrl-C; a second one ends the program as usual."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set a signal handler
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def once(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        interrupt()
+
+    signal.signal(signal.SIGINT, once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,1 @@
+"""What runs with a SavedModel: loads it, answers TensorFlow Serving's REST API. Knows nothing of training."""

@@ -1,0 +1,93 @@
+"""Texts to labels with an exported classifier, which carries its tokenizer, temperature and label names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from app.errors import RequestError
+from app.serving.servable import Servable
+from app.serving.signatures import DEFAULT_SIGNATURE, Signature
+
+INPUT = "text"
+OUTPUTS = ("label", "confidence", "probabilities", "classes")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Answers in the order of the texts: a label, its probability, and the probabilities of all labels."""
+
+    labels: list[str]
+    confidence: np.ndarray  # float32[texts]
+    probabilities: np.ndarray  # float32[texts, labels]
+    label_names: tuple[str, ...]
+
+
+class Predictor:
+    """A classifier loaded from a SavedModel version folder.
+
+    Raises `RequestError` when the folder holds no SavedModel, or one whose `serving_default` is not
+    `text` string[n] -> `label`, `confidence`, `probabilities`, `classes`.
+    """
+
+    def __init__(self, version_folder: Path) -> None:
+        self.servable = Servable(Path(version_folder))
+        _require_classifier(self.servable)
+
+    @property
+    def version(self) -> int:
+        """The folder's name where it is an integer, else 0."""
+        return self.servable.version
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        """Every signature the SavedModel declares, by name."""
+        return self.servable.signatures
+
+    @cached_property
+    def label_names(self) -> tuple[str, ...]:
+        """The names of the columns of `probabilities`, in order."""
+        # A graph of zero rows answers zero rows of names: it takes one text to read them.
+        classes = self._run([""])["classes"][0]
+        return tuple(name.decode() for name in classes)
+
+    def predict(self, texts: Sequence[str], batch_size: int = 64) -> Predictions:
+        """Classify the texts, at most `batch_size` of them at a time."""
+        if batch_size < 1:
+            raise RequestError(f"batch_size is {batch_size}: allowed are whole numbers from 1")
+        probabilities = np.empty((len(texts), len(self.label_names)), np.float32)
+        confidence = np.empty(len(texts), np.float32)
+        labels = [""] * len(texts)
+        # Texts of one batch are padded to the longest of them, so neighbours in length share a batch.
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            answer = self._run([texts[row] for row in rows])
+            probabilities[rows], confidence[rows] = answer["probabilities"], answer["confidence"]
+            for row, label in zip(rows, answer["label"], strict=True):
+                labels[row] = label.decode()
+        return Predictions(labels, confidence, probabilities, self.label_names)
+
+    def _run(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        # Half of a surrogate pair has no UTF-8 form; a text with one gets an answer all the same.
+        encoded = np.array([text.encode(errors="replace") for text in texts], dtype=object)
+        return self.servable.run(DEFAULT_SIGNATURE, {INPUT: encoded})
+
+
+def _require_classifier(servable: Servable) -> None:
+    signature = servable.signatures.get(DEFAULT_SIGNATURE)
+    if signature is None:
+        raise RequestError(
+            f"{servable.path} has no signature '{DEFAULT_SIGNATURE}'; it has {sorted(servable.signatures)}"
+        )
+    missing = [name for name in OUTPUTS if name not in signature.outputs]
+    if set(signature.inputs) != {INPUT} or missing:
+        raise RequestError(
+            f"{servable.path} is no exported classifier: '{DEFAULT_SIGNATURE}' takes"
+            f" {sorted(signature.inputs)} and gives {sorted(signature.outputs)};"
+            f" expected ['{INPUT}'] and {sorted(OUTPUTS)}"
+        )

@@ -1,0 +1,163 @@
+"""MLflow: where every run, its data, its figures and its model are kept. The only file that imports mlflow."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+# Who reads other people's reviews tells nobody about it: MLflow's usage reports are off unless asked for.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import mlflow
+import pandas as pd
+from matplotlib.figure import Figure
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import Array
+
+import app
+from data.splits import Splits
+
+STACK = ("tensorflow", "tensorflow-text", "keras", "keras-hub", "tokenizers", "mlflow", "numpy", "pandas")
+CHAMPION = "champion"
+SERVING_REQUIREMENTS = ("tensorflow", "tensorflow-text", "numpy", "pandas")
+
+
+class Tracker:
+    """The tracking server or local store that runs are written to."""
+
+    def __init__(self, artifacts: Path) -> None:
+        """Use MLFLOW_TRACKING_URI, or else SQLite at `artifacts`/mlflow.db, made here if it is not there."""
+        self.uri = tracking_uri(artifacts)
+        self._artifact_location = None if "MLFLOW_TRACKING_URI" in os.environ else (artifacts / "mlruns").resolve()
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # each start would list its database migrations
+        mlflow.set_tracking_uri(self.uri)
+        self.client = mlflow.MlflowClient()
+        # The first call makes the database; two processes that make it at once would fail.
+        self.client.search_experiments(max_results=1)
+
+    @contextlib.contextmanager
+    def run(self, experiment: str, name: str) -> Iterator[Run]:
+        """Open a run called `name`; it ends FINISHED, FAILED on an exception, KILLED on Ctrl-C."""
+        with mlflow.start_run(experiment_id=self._experiment_id(experiment), run_name=name) as active:
+            run = Run(active.info.run_id, experiment)
+            mlflow.set_tags(stack_versions())
+            yield run
+
+    def crown(self, model_name: str, version: str, export: Path) -> None:
+        """Point the alias `champion` at a registered version and note where it was exported to."""
+        self.client.set_registered_model_alias(model_name, CHAMPION, version)
+        self.client.set_model_version_tag(model_name, version, "export", str(export))
+
+    def attach(self, run_id: str, path: str, content: Mapping[str, Any]) -> None:
+        """Add a JSON artifact to a run that has ended."""
+        self.client.log_dict(run_id, dict(content), path)
+
+    def _experiment_id(self, name: str) -> str:
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is not None:
+            return experiment.experiment_id
+        location = self._artifact_location.as_uri() if self._artifact_location else None
+        return self.client.create_experiment(name, artifact_location=location)
+
+
+class Run:
+    """One MLflow run that is open."""
+
+    def __init__(self, run_id: str, experiment: str) -> None:
+        self.id = run_id
+        self.experiment = experiment
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Write parameters; None is left out."""
+        mlflow.log_params({key: value for key, value in params.items() if value is not None})
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write metrics, those of an epoch with `step` = the epoch."""
+        mlflow.log_metrics(dict(metrics), step=step)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Write tags."""
+        mlflow.set_tags(dict(tags))
+
+    def describe(self, markdown: str) -> None:
+        """Set the description that the UI shows above the run."""
+        mlflow.set_tag("mlflow.note.content", markdown)
+
+    def log_text(self, text: str, path: str) -> None:
+        """Keep a text as an artifact."""
+        mlflow.log_text(text, path)
+
+    def log_json(self, content: Mapping[str, Any], path: str) -> None:
+        """Keep a JSON object as an artifact."""
+        mlflow.log_dict(dict(content), path)
+
+    def log_figure(self, figure: Figure, path: str) -> None:
+        """Keep a figure as an artifact, PNG by the suffix of `path`."""
+        mlflow.log_figure(figure, path)
+
+    def log_splits(self, splits: Splits) -> None:
+        """Name the data as inputs of the run, one a split, with the fingerprint of them all as digest."""
+        for name, split in splits.items():
+            # Object columns: MLflow's schema inference does not know pandas' own string type.
+            labels = [splits.label_names[label_id] for label_id in split.label_ids]
+            frame = pd.DataFrame({"text": list(split.texts), "label": labels}, dtype=object)
+            dataset = mlflow.data.from_pandas(
+                frame, source=splits.origin, targets="label", name=splits.name, digest=splits.fingerprint[:36]
+            )
+            mlflow.log_input(dataset, context=name)
+
+    def log_saved_model(self, saved_model: Path, registered_name: str) -> str:
+        """Log a SavedModel as an MLflow model (pyfunc), register it, and return the registered version."""
+        with tempfile.TemporaryDirectory() as folder:
+            logged = mlflow.pyfunc.log_model(
+                name="model",
+                loader_module="app.serving.pyfunc",
+                data_path=str(saved_model),
+                code_paths=[str(copy_serving_code(Path(folder)))],
+                pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in SERVING_REQUIREMENTS],
+                signature=text_signature(),
+                registered_model_name=registered_name,
+            )
+        return str(logged.registered_model_version)
+
+
+def tracking_uri(artifacts: Path) -> str:
+    """MLFLOW_TRACKING_URI, or the SQLite store below `artifacts`."""
+    default = f"sqlite:///{(artifacts / 'mlflow.db').resolve()}"
+    return os.environ.get("MLFLOW_TRACKING_URI", default)
+
+
+def text_signature() -> ModelSignature:
+    """Text in; label, confidence and probabilities (in the order of the label names) out."""
+    outputs = [
+        ColSpec(DataType.string, "label"),
+        ColSpec(DataType.double, "confidence"),
+        ColSpec(Array(DataType.double), "probabilities"),
+    ]
+    return ModelSignature(Schema([ColSpec(DataType.string, "text")]), Schema(outputs))
+
+
+def copy_serving_code(folder: Path) -> Path:
+    """Copy what a logged model needs of this package, and nothing of training; return the package's folder."""
+    package = Path(app.__file__).parent
+    copy = folder / "app"
+    shutil.copytree(package / "serving", copy / "serving", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("__init__.py", "errors.py"):
+        shutil.copy2(package / name, copy / name)
+    return copy
+
+
+def stack_versions() -> dict[str, str]:
+    """Versions of what a run's result depends on, as tags."""
+    versions = {f"version.{name}": importlib.metadata.version(name) for name in STACK}
+    return {**versions, "version.valence": app.__version__, "version.python": platform.python_version()}

@@ -1,0 +1,119 @@
+"""One run, from texts to an evaluated classifier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from app.calibration import fit_temperature, negative_log_likelihood, softmax
+from app.config import RunConfig
+from app.fitting import History, Listener, fit
+from app.metrics import Evaluation, evaluate
+from data.card import DataCard, describe
+from data.pipeline import Datasets, Encoded, make_datasets, pipeline_fingerprint
+from data.sources import Progress
+from data.splits import Splits, load_splits
+from data.vocabulary import Vocabulary, learn_vocabulary
+from models import MODELS
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What several models share, so that they can be compared: splits, vocabulary and batches."""
+
+    splits: Splits
+    vocabulary: Vocabulary
+    datasets: Datasets
+    card: DataCard
+    fingerprints: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedRun:
+    """A fitted, calibrated, evaluated classifier. Logits and probabilities are [rows of the split, classes]."""
+
+    config: RunConfig
+    material: Material
+    model: keras.Model
+    history: History
+    temperature: float
+    validation_log_loss: float
+    test_logits: np.ndarray
+    test_probabilities: np.ndarray
+    evaluation: Evaluation
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.config.model_name
+
+
+def prepare(config: RunConfig, cache: Path, progress: Progress | None = None) -> Material:
+    """Load and split the data, learn the vocabulary from the training split, tokenise every text once."""
+    splits = load_splits(config.data, progress)
+    vocabulary = learn_vocabulary(splits.train.texts, config.vocabulary)
+    datasets = make_datasets(splits, vocabulary, config.pipeline, cache)
+    lengths = {name: encoded.lengths for name, encoded in datasets.items()}
+    unknown = {name: encoded.unknown for name, encoded in datasets.items()}
+    card = describe(splits, lengths, unknown, config.pipeline.sequence_length)
+    fingerprints = {
+        "data": splits.fingerprint,
+        "vocabulary": vocabulary.fingerprint,
+        "pipeline": pipeline_fingerprint(config.pipeline),
+    }
+    return Material(splits, vocabulary, datasets, card, fingerprints)
+
+
+def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun:
+    """Fit on train, calibrate on validation, evaluate on test, once: the whole life of one run."""
+    make_repeatable(config)
+    datasets = material.datasets
+    model = build_model(config, material)
+    history = fit(model, datasets, config, listen)
+    validation_logits = predict_logits(model, datasets.validation)
+    temperature = fit_temperature(validation_logits, datasets.validation.label_ids)
+    test_logits = predict_logits(model, datasets.test)
+    test_probabilities = softmax(test_logits, temperature)
+    return TrainedRun(
+        config=config,
+        material=material,
+        model=model,
+        history=history,
+        temperature=temperature,
+        validation_log_loss=negative_log_likelihood(
+            validation_logits, datasets.validation.label_ids, temperature
+        ),
+        test_logits=test_logits,
+        test_probabilities=test_probabilities,
+        evaluation=evaluate(datasets.test.label_ids, test_probabilities, material.splits.label_names),
+    )
+
+
+def make_repeatable(config: RunConfig) -> None:
+    """Seed Python, NumPy and TensorFlow; with `deterministic`, use operations that repeat bit for bit."""
+    keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def build_model(config: RunConfig, material: Material) -> keras.Model:
+    """Build the network that `config` describes for this vocabulary and these labels."""
+    return MODELS[config.model_name].build(
+        config.model,
+        vocabulary_size=len(material.vocabulary),
+        num_classes=len(material.splits.label_names),
+        sequence_length=config.pipeline.sequence_length,
+    )
+
+
+def predict_logits(model: keras.Model, encoded: Encoded) -> np.ndarray:
+    """Logits float64[n, classes] for every row of a split, in the split's order."""
+    predict = tf.function(lambda token_ids: model(token_ids, training=False), reduce_retracing=True)
+    logits = np.full((len(encoded), model.output_shape[-1]), np.nan)
+    for token_ids, _, positions in encoded.evaluation_batches():
+        logits[positions.numpy()] = predict(token_ids).numpy()
+    return logits

@@ -1,0 +1,1 @@
+"""Data in: sources, splits, vocabulary, and the one road from text to batches."""

@@ -1,0 +1,203 @@
+"""The one road from text to batches of token ids. Every model trains, is evaluated and serves through it."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text as tf_text
+from pydantic import BaseModel, Field
+
+from data.splits import Split, Splits
+from data.vocabulary import CLS_ID, PAD_ID, UNK, UNK_ID, Vocabulary
+
+BUCKET_LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+TOKENIZE_BATCH = 256  # texts tokenised by one op call: large enough to hide its cost, small enough for memory
+
+
+class PipelineConfig(BaseModel, frozen=True, extra="forbid"):
+    """How texts become batches."""
+
+    sequence_length: int = Field(512, ge=4, le=2048)
+    """Longest row in pieces, `[CLS]` included; what a longer text loses is set by `truncation`."""
+    truncation: Literal["head", "head+tail"] = "head"
+    batch_size: int = Field(64, ge=1)
+    cache_limit_mb: int = Field(1024, ge=0)
+    """Token ids beyond this size (MB) are cached on disk instead of in memory."""
+
+
+class Tokenizer:
+    """Text to token ids, in graph operations only, so that training and serving cannot disagree."""
+
+    def __init__(self, vocabulary: Vocabulary, config: PipelineConfig) -> None:
+        self.config = config
+        self._bert = tf_text.FastBertTokenizer(
+            vocab=list(vocabulary.pieces),
+            token_out_type=tf.int32,
+            unknown_token=UNK,
+            lower_case_nfd_strip_accents=True,
+        )
+
+    def pieces(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Encode whole texts, nothing cut off.
+
+        Args:
+            texts: string[batch], UTF-8.
+
+        Returns:
+            Ragged int32[batch, (pieces)], each row starting with `[CLS]`: no row is empty.
+        """
+        token_ids = self._bert.tokenize(texts)
+        first = tf.fill([token_ids.nrows(), 1], tf.constant(CLS_ID, tf.int32))
+        return tf.concat([first, token_ids], axis=1)
+
+    def truncate(self, token_ids: tf.RaggedTensor) -> tf.RaggedTensor:
+        """Cut rows to `sequence_length` pieces.
+
+        `head` keeps the first pieces. `head+tail` keeps the first 30% and the last 70%: reviews carry their
+        verdict at the end (Sun et al., 2019, "How to fine-tune BERT for text classification?").
+        """
+        limit = self.config.sequence_length
+        if self.config.truncation == "head":
+            return token_ids[:, :limit]
+        head = round(0.3 * limit)
+        lengths = token_ids.row_lengths()
+        starts = tf.maximum(lengths - (limit - head), tf.minimum(lengths, head))
+        positions = tf.ragged.range(lengths)
+        keep = (positions < head) | (positions >= tf.expand_dims(starts, 1))
+        return tf.ragged.boolean_mask(token_ids, keep)
+
+    def __call__(self, texts: tf.Tensor) -> tf.Tensor:
+        """Encode for a model: string[batch] -> int32[batch, time], right-padded with 0 to the longest row."""
+        return self.truncate(self.pieces(texts)).to_tensor(default_value=PAD_ID)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One split as token ids, cached, with what is needed to batch it.
+
+    `rows` yields (token_ids int32[time], label_id int32[], position int64[]) in the order of the split;
+    `lengths` int64[n] are pieces before truncation, `unknown` counts `[UNK]` pieces over all rows.
+    """
+
+    rows: tf.data.Dataset
+    label_ids: np.ndarray
+    lengths: np.ndarray
+    unknown: int
+    config: PipelineConfig
+
+    def __len__(self) -> int:
+        return len(self.label_ids)
+
+    @property
+    def _bucket_of_row(self) -> np.ndarray:
+        return np.searchsorted(bucket_lengths(self.config), np.minimum(self.lengths, self.config.sequence_length))
+
+    @property
+    def steps(self) -> int:
+        """Batches in one pass: buckets do not mix, so each may end with a smaller batch."""
+        rows_in_bucket = np.bincount(self._bucket_of_row)
+        return int(np.ceil(rows_in_bucket / self.config.batch_size).sum())
+
+    def training_batches(self, seed: int) -> tf.data.Dataset:
+        """Batches (token_ids int32[batch, time], label_ids int32[batch]) in a new seeded order each epoch.
+
+        Rows of like length share a batch, padded to the bucket's length: few shapes, little padding.
+        """
+        shuffled = self.rows.shuffle(len(self), seed=seed, reshuffle_each_iteration=True)
+        return self._bucketed(shuffled).map(_without_position).prefetch(tf.data.AUTOTUNE)
+
+    def labelled_batches(self) -> tf.data.Dataset:
+        """Batches (token_ids, label_ids), the same on every pass."""
+        return self.evaluation_batches().map(_without_position)
+
+    def evaluation_batches(self) -> tf.data.Dataset:
+        """Batches (token_ids, label_ids, position int64[batch] in the split), the same on every pass."""
+        return self._bucketed(self.rows).prefetch(tf.data.AUTOTUNE)
+
+    def _bucketed(self, rows: tf.data.Dataset) -> tf.data.Dataset:
+        lengths = bucket_lengths(self.config)
+        batches = rows.bucket_by_sequence_length(
+            element_length_func=lambda ids, *_: tf.shape(ids)[0],
+            bucket_boundaries=[length + 1 for length in lengths],
+            # The last bucket, beyond the longest row, stays empty; tf.data asks for it all the same.
+            bucket_batch_sizes=[self.config.batch_size] * (len(lengths) + 1),
+            padded_shapes=([None], [], []),
+            pad_to_bucket_boundary=True,
+        )
+        # Keras asks for the number of batches, and tf.data cannot know it once rows are grouped.
+        return batches.apply(tf.data.experimental.assert_cardinality(self.steps))
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """The three splits, encoded by one tokenizer."""
+
+    train: Encoded
+    validation: Encoded
+    test: Encoded
+    tokenizer: Tokenizer
+
+    def items(self) -> Iterator[tuple[str, Encoded]]:
+        """Yield (split name, encoded split)."""
+        yield from (("train", self.train), ("validation", self.validation), ("test", self.test))
+
+
+def make_datasets(splits: Splits, vocabulary: Vocabulary, config: PipelineConfig, cache: Path) -> Datasets:
+    """Tokenise each split once. Large splits are cached in files below `cache`, one new folder a call."""
+    tokenizer = Tokenizer(vocabulary, config)
+
+    def encode(split: Split) -> Encoded:
+        return encode_split(split, tokenizer, cache)
+
+    return Datasets(encode(splits.train), encode(splits.validation), encode(splits.test), tokenizer)
+
+
+def encode_split(split: Split, tokenizer: Tokenizer, cache: Path) -> Encoded:
+    """Tokenise one split and count its pieces, in one pass."""
+    config = tokenizer.config
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def tokenize(texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor, tf.Tensor]:
+        pieces = tokenizer.pieces(texts)
+        unknown = tf.reduce_sum(tf.cast(pieces == UNK_ID, tf.int64), axis=1)
+        return tokenizer.truncate(pieces), pieces.row_lengths(), unknown
+
+    texts = tf.data.Dataset.from_tensor_slices(np.array(split.texts, dtype=object)).batch(TOKENIZE_BATCH)
+    tokenized = texts.map(tokenize, num_parallel_calls=tf.data.AUTOTUNE).unbatch().cache(_cache_name(split, config, cache))
+    counts = [(length, unknown) for _, length, unknown in tokenized.as_numpy_iterator()]
+    lengths, unknown = np.array(counts, dtype=np.int64).reshape(-1, 2).T
+    labels = tf.data.Dataset.from_tensor_slices(split.label_ids.astype(np.int32))
+    rows = tf.data.Dataset.zip(tokenized.map(lambda ids, *_: ids), labels, tf.data.Dataset.range(len(split.texts)))
+    return Encoded(rows, split.label_ids, lengths, int(unknown.sum()), config)
+
+
+def _without_position(token_ids: tf.Tensor, label_ids: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return token_ids, label_ids
+
+
+def _cache_name(split: Split, config: PipelineConfig, cache: Path) -> str:
+    """The empty name keeps the cache in memory; tf.data takes any other for files."""
+    # A piece is about four characters and four bytes: characters bound the size from above.
+    if sum(map(len, split.texts)) <= config.cache_limit_mb * 1_000_000:
+        return ""
+    cache.mkdir(parents=True, exist_ok=True)
+    return str(Path(tempfile.mkdtemp(prefix="token-ids-", dir=cache)) / "rows")
+
+
+def bucket_lengths(config: PipelineConfig) -> np.ndarray:
+    """Lengths that batches are padded to, int64[buckets], the last one being `sequence_length`."""
+    shorter = [length for length in BUCKET_LENGTHS if length < config.sequence_length]
+    return np.array([*shorter, config.sequence_length])
+
+
+def pipeline_fingerprint(config: PipelineConfig) -> str:
+    """SHA-256 (hex) of everything here that changes what a model sees, batch order aside."""
+    settings = config.model_dump_json(exclude={"cache_limit_mb"})
+    return hashlib.sha256(f"{settings} {BUCKET_LENGTHS} wordpiece-v1".encode()).hexdigest()
