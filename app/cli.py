@@ -5,9 +5,12 @@ TensorFlow, Keras and MLflow are imported inside the commands, so that `--help` 
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.metadata
 import json
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,11 +26,12 @@ from data.errors import DataError
 
 if TYPE_CHECKING:
     from app.config import RunConfig
+    from app.display import TerminalReporter
     from app.experiment import Outcome
 
-EXIT_FAILED, EXIT_REQUEST, EXIT_INTERRUPTED = 1, 2, 130
-DEMO_TEXTS = ("A small gem of a movie that defies classification.", "By the end, I was looking for the exit.")
-DEMO_MODELS = ("linear", "lstm", "transformer")
+EXIT_FAILED, EXIT_REQUEST = 1, 2
+DEMO_MODELS = ["linear", "lstm", "transformer"]
+DEMO_TEXTS = ["A small gem of a movie that defies classification.", "By the end, I was looking for the exit."]
 
 cli = typer.Typer(
     name="valence",
@@ -38,17 +42,216 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Artifacts = Annotated[
-    Path, typer.Option(envvar="VALENCE_ARTIFACTS", help="Folder of runs, exports and caches.", file_okay=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, all else on standard error.")]
-"""
-"""
+Artifacts = Annotated[Path, typer.Option(envvar="VALENCE_ARTIFACTS", help="Folder of runs, exports and caches.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, the rest on standard error.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="section.key=value, e.g. model.hidden_dim=64.")]
+DEFAULT_ARTIFACTS = Path("artifacts")
 
 
-def main() -> None:
-    """Run the command line; a wrong request is one message and exit code 2, never a traceback."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 the work failed, 2 the request was wrong."""
     try:
-        cli(standalone_mode=False)
-    except Exception:
-        pass
+        cli(args=arguments)
+    except (RequestError, DataError) as error:
+        _complain(str(error))
+        sys.exit(EXIT_REQUEST)
+    except (RuntimeError, FloatingPointError, OSError) as error:
+        # Those that the work raises by itself; anything else is a fault of this program and shows its traceback.
+        _complain(f"{type(error).__name__}: {error}")
+        sys.exit(EXIT_FAILED)
+
+
+@cli.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    """Train, compare and serve text classifiers with Keras on TensorFlow."""
+    if show:
+        print(f"valence {__version__}")
+        raise typer.Exit
+
+
+@cli.command()
+def train(
+    models: Annotated[list[str] | None, typer.Argument(help="linear, lstm, transformer; none: all of them.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="rotten-tomatoes, imdb, a CSV/TSV/JSONL/Parquet file, or a folder of classes.")
+    ] = None,
+    validation_data: Annotated[Path | None, typer.Option(help="File of the validation split.")] = None,
+    test_data: Annotated[Path | None, typer.Option(help="File of the test split.")] = None,
+    archive: Annotated[Path | None, typer.Option(help="imdb: the archive or unpacked folder to read.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of the texts.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of the labels.")] = None,
+    split_column: Annotated[str | None, typer.Option(help="Column that names each row's split.")] = None,
+    group_column: Annotated[str | None, typer.Option(help="Column whose values stay on one side of a split.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings, e.g. a run's config.toml.")] = None,
+    settings: Settings = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, dropout and batch order.")] = None,
+    deterministic: Annotated[bool, typer.Option("--deterministic", help="Repeat bit for bit; slower.")] = False,
+    artifacts: Artifacts = DEFAULT_ARTIFACTS,
+    as_json: AsJson = False,
+) -> None:
+    """Train models on the same data, compare them, export the best."""
+    console = _console(as_json)
+    named = {
+        "source": data,
+        "validation": validation_data,
+        "test": test_data,
+        "archive": archive,
+        "text_column": text_column,
+        "label_column": label_column,
+        "split_column": split_column,
+        "group_column": group_column,
+    }
+    overrides = [*(settings or []), *([f"seed={seed}"] if seed is not None else [])]
+    overrides += ["deterministic=true"] if deterministic else []
+    _greet(console)
+    given = {key: value for key, value in named.items() if value is not None}
+    configs = _resolve(models or [], config, overrides, {**given, "cache": artifacts / "cache"})
+    outcome = _run(configs, artifacts, console)
+    if as_json:
+        _print_json(outcome.to_dict())
+    _next(
+        console,
+        ("python serve.py", "serve the champion; the REST API of TensorFlow Serving"),
+        (f'valence predict "{DEMO_TEXTS[0]}"', "label and probabilities"),
+        ("valence ui", "the runs, side by side, in MLflow"),
+    )
+
+
+@cli.command()
+def demo(settings: Settings = None, artifacts: Artifacts = DEFAULT_ARTIFACTS, as_json: AsJson = False) -> None:
+    """Train three models on the embedded reviews, compare, export, serve, predict."""
+    console = _console(as_json)
+    _greet(console)
+    reporter = _reporter(console)
+    outcome = _run(_resolve(DEMO_MODELS, None, settings or [], {}), artifacts, console, reporter)
+    answers = _serve_once(outcome, reporter)
+    if as_json:
+        _print_json({**outcome.to_dict(), "served": answers})
+    _next(
+        console,
+        ("valence ui", "the runs, side by side, in MLflow"),
+        ("python serve.py", "the same server, kept running"),
+        (f'valence predict "{DEMO_TEXTS[0]}"', "label and probabilities, without a server"),
+        ("python train.py lstm transformer --data reviews.csv --text-column review --label-column stars", "your data"),
+    )
+
+
+@cli.command()
+def verify(
+    version_folder: Annotated[Path, typer.Argument(help="<exports>/<name>/<version>")], as_json: AsJson = False
+) -> None:
+    """Check that an export answers as the classifier that was evaluated."""
+    from app.serving.verification import verify as verify_export
+
+    console = _console(as_json)
+    found = verify_export(version_folder)
+    if as_json:
+        _print_json(dataclasses.asdict(found))
+    console.print(
+        f"{version_folder}: {found.golden_texts} golden answers equal to {found.largest_difference:.0e}, labels equal; "
+        f"signatures {', '.join(found.signatures)}; {found.warmup_records} warm-up records; any device",
+        highlight=False,
+        soft_wrap=True,
+    )
+    _next(console, (f"python serve.py --model_base_path {version_folder.parent}", "serve it"))
+
+
+@cli.command()
+def ui(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
+    artifacts: Artifacts = DEFAULT_ARTIFACTS,
+) -> None:
+    """Open MLflow's own UI on the runs."""
+    console = _console(as_json=False)
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if uri is None:
+        database = artifacts / "mlflow.db"
+        if not database.is_file():
+            raise RequestError(f"no runs yet: {database} is not there. Train first: python train.py lstm transformer")
+        uri = f"sqlite:///{database.resolve()}"
+    console.print(f"MLflow at http://{host}:{port}/   runs of {uri}   Ctrl-C ends it", highlight=False, soft_wrap=True)
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
+    raise typer.Exit(subprocess.call(command))
+
+
+def _resolve(models: Sequence[str], file: Path | None, overrides: Sequence[str], data: dict[str, Any]) -> list[RunConfig]:
+    """Return one configuration a model; those named, or the one of the file, or all."""
+    _import_tensorflow()
+    from app.config import read_toml, resolve_configs
+
+    return resolve_configs(models, read_toml(file) if file else {}, overrides, data)
+
+
+def _run(
+    configs: Sequence[RunConfig], artifacts: Path, console: Console, reporter: TerminalReporter | None = None
+) -> Outcome:
+    from app.experiment import run_experiment
+
+    return run_experiment(configs, artifacts, reporter or _reporter(console))
+
+
+def _serve_once(outcome: Outcome, reporter: TerminalReporter) -> list[dict[str, Any]]:
+    """Start the embedded server on the export, ask it two reviews over HTTP, stop it."""
+    from app.prediction import predict_texts
+    from app.remote import RemoteClassifier
+    from app.serving.server import serve_in_background
+
+    name = outcome.material.splits.name
+    with serve_in_background(name, outcome.export.parent) as url:
+        reporter.stage("Serve", [f"POST {url}/v1/models/{name}:predict"])
+        answers = predict_texts(RemoteClassifier(url, name), DEMO_TEXTS)
+    for answer in answers:
+        reporter.line(f'"{answer["text"]}"   {answer["label"]} {answer["confidence"]:.2f}')
+    return answers
+
+
+def _reporter(console: Console) -> TerminalReporter:
+    from app.display import TerminalReporter
+
+    return TerminalReporter(console)
+
+
+def _console(as_json: bool) -> Console:
+    console = Console(stderr=as_json)
+    handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False, show_level=False)
+    logging.getLogger("valence").handlers = [handler]
+    return console
+
+
+def _greet(console: Console) -> None:
+    """Say something before TensorFlow takes its seconds to import."""
+    versions = {name: importlib.metadata.version(name).rsplit(".", 1)[0] for name in ("tensorflow", "keras")}
+    cores = f"{os.cpu_count()} CPU cores"
+    console.print(
+        f"[bold]Valence {__version__}[/bold]   TensorFlow {versions['tensorflow']}, Keras {versions['keras']}, {cores}",
+        highlight=False,
+    )
+
+
+def _import_tensorflow() -> None:
+    from app.quiet import import_tensorflow
+
+    import_tensorflow()
+
+
+def _next(console: Console, *commands: tuple[str, str]) -> None:
+    """End with what to type next, each line ready to paste."""
+    width = max(len(command) for command, _ in commands)
+    for row, (command, why) in enumerate(commands):
+        start = "\nNext  " if row == 0 else "      "
+        console.print(f"{start}{command:<{width}}   # {why}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    print(json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def _complain(message: str) -> None:
+    Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -26,6 +26,8 @@ class FitConfig(BaseModel, frozen=True, extra="forbid"):
     """Share of all steps in which the learning rate rises to its peak; then it falls along a cosine."""
     clip_norm: float = Field(1.0, gt=0)
     label_smoothing: float = Field(0.05, ge=0, lt=1)
+    ema_momentum: float = Field(0.99, ge=0, lt=1)
+    """The weights kept are a running average over about 1 / (1 - momentum) steps; 0 keeps those of the last step."""
     patience: int = Field(2, ge=1)
     """Epochs without a lower validation loss before training stops."""
     class_weights: Literal["none", "balanced"] = "none"
@@ -55,6 +57,24 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
         for key, value in self.model_dump(mode="json").items():
             flat |= {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else {key: value}
         return flat
+
+
+def resolve_configs(
+    model_names: Sequence[str], file: Mapping[str, Any], overrides: Sequence[str], data: Mapping[str, Any]
+) -> list[RunConfig]:
+    """Return one configuration a model: those named, else the one of the file, else every model there is.
+
+    Raises:
+        RequestError: as `resolve_config`; or a model named twice, or one that the file is not for.
+    """
+    of_file = file.get("model_name")
+    names = list(model_names) or ([of_file] if of_file else list(MODELS))
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise RequestError(f"{', '.join(twice)} is named more than once")
+    if of_file and names != [of_file]:
+        raise RequestError(f"the configuration is of {of_file}, not of {', '.join(names)}: name no model, or {of_file}")
+    return [resolve_config(name, file, overrides, data) for name in names]
 
 
 def resolve_config(

@@ -75,12 +75,14 @@ def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Liste
     stopper = keras.callbacks.EarlyStopping(
         "val_log_loss", mode="min", patience=config.fit.patience, restore_best_weights=True
     )
+    # Before the stopper in the list, so that the weights it keeps are the averaged ones it judged.
+    averaging = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.fit.ema_momentum else []
     with _ctrl_c(recorder.interrupt):
         model.fit(
             datasets.train.training_batches(config.seed),
             validation_data=datasets.validation.labelled_batches(),
             epochs=config.model.epochs,
-            callbacks=[recorder, stopper],
+            callbacks=[*averaging, recorder, stopper],
             class_weight=class_weights(datasets.train.label_ids, config),
             shuffle=False,  # the pipeline shuffles; Keras warns unless told so
             verbose=0,
@@ -96,7 +98,10 @@ def count_from_training_split(model: keras.Model, datasets: Datasets, config: Ru
 
 
 def make_optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Optimizer:
-    """AdamW (Loshchilov & Hutter, 2019) with a linear warm-up, then a cosine down to zero."""
+    """AdamW (Loshchilov & Hutter, 2019) with a linear warm-up, then a cosine down to zero.
+
+    The running average of the weights is Polyak & Juditsky's, 1992, in its exponential form.
+    """
     warmup_steps = round(config.fit.warmup_fraction * total_steps)
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup_steps else config.model.learning_rate,
@@ -105,7 +110,12 @@ def make_optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Opti
         warmup_steps=warmup_steps,
     )
     optimizer = keras.optimizers.AdamW(
-        schedule, weight_decay=config.fit.weight_decay, beta_2=0.99, global_clipnorm=config.fit.clip_norm
+        schedule,
+        weight_decay=config.fit.weight_decay,
+        beta_2=0.99,
+        global_clipnorm=config.fit.clip_norm,
+        use_ema=config.fit.ema_momentum > 0,
+        ema_momentum=config.fit.ema_momentum or 0.99,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer

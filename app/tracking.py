@@ -19,6 +19,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 import mlflow
 import pandas as pd
 from matplotlib.figure import Figure
+from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
@@ -107,12 +108,13 @@ class Run:
 
     def log_splits(self, splits: Splits) -> None:
         """Name the data as inputs of the run, one a split, with the fingerprint of them all as digest."""
+        source = CodeDatasetSource(tags={"origin": splits.origin})
         for name, split in splits.items():
             # Object columns: MLflow's schema inference does not know pandas' own string type.
             labels = [splits.label_names[label_id] for label_id in split.label_ids]
             frame = pd.DataFrame({"text": list(split.texts), "label": labels}, dtype=object)
             dataset = mlflow.data.from_pandas(
-                frame, source=splits.origin, targets="label", name=splits.name, digest=splits.fingerprint[:36]
+                frame, source=source, targets="label", name=splits.name, digest=splits.fingerprint[:36]
             )
             mlflow.log_input(dataset, context=name)
 

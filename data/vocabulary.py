@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from data.errors import DataError
 PAD, UNK, CLS = "[PAD]", "[UNK]", "[CLS]"
 SPECIAL_PIECES = (PAD, UNK, CLS)  # in this order, so that the padding id is 0
 PAD_ID, UNK_ID, CLS_ID = range(len(SPECIAL_PIECES))
+CONTINUATION = "##"  # starts a piece that does not start a word
 
 
 class VocabularyConfig(BaseModel, frozen=True, extra="forbid"):
@@ -66,17 +67,25 @@ def learn_vocabulary(texts: Iterable[str], config: VocabularyConfig) -> Vocabula
     punctuation and around every Chinese character, as BERT does (Devlin et al., 2019). Only the list of pieces
     is taken from here; ids always come from `data.pipeline.Tokenizer`, since the two differ on rare characters.
     """
+    texts = list(texts)
+    # The trainer numbers single characters inside words in the order in which a randomly seeded hash map yields
+    # them, and breaks ties between merges by number: the same texts gave another vocabulary on every run. A first
+    # round without merges finds those characters; given to the second round in a fixed order, they fix the rest.
+    single = _train(texts, size=0, min_frequency=1, given=SPECIAL_PIECES)
+    inside = sorted(piece for piece in single if piece.startswith(CONTINUATION) and piece not in SPECIAL_PIECES)
+    return Vocabulary(tuple(_train(texts, config.size, config.min_frequency, given=(*SPECIAL_PIECES, *inside))))
+
+
+def _train(texts: Sequence[str], size: int, min_frequency: int, given: Sequence[str]) -> list[str]:
+    """Return the pieces in the order of their ids; those `given` come first, every single character is kept."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.WordPiece(unk_token=UNK))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(
-        vocab_size=config.size,
-        min_frequency=config.min_frequency,
-        special_tokens=list(SPECIAL_PIECES),
-        show_progress=False,
+        vocab_size=size, min_frequency=min_frequency, special_tokens=list(given), show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
     ids = tokenizer.get_vocab()
-    return Vocabulary(tuple(sorted(ids, key=ids.__getitem__)))
+    return sorted(ids, key=ids.__getitem__)

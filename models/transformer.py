@@ -72,7 +72,8 @@ def _embed(config: TransformerConfig, vocabulary_size: int, sequence_length: int
     positions = keras_hub.layers.SinePositionEncoding(name="positions")
 
     def embed(token_ids: Any) -> Any:
-        embedded = tokens(token_ids)
+        # Vaswani et al. scale by the root of the size: beside sines of amplitude 1 the pieces would be inaudible.
+        embedded = tokens(token_ids) * config.embedding_dim**0.5
         return embedded + positions(embedded)
 
     return embed

@@ -1,7 +1,7 @@
 """Which program serves, and how it is called.
 
-Neither tensorflow_model_server nor docker runs where the tests run: small scripts of the same names stand in for them on
-the PATH and write down the arguments they were really called with.
+Neither tensorflow_model_server nor docker runs where the tests run: small scripts of the same names stand in
+for them on the PATH and write down the arguments they were really called with.
 """
 
 import os

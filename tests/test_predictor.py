@@ -92,13 +92,13 @@ def test_a_batch_size_below_one_is_refused(predictor):
 
 
 def test_a_folder_without_a_saved_model_is_named(tmp_path):
-    with pytest.raises(RequestError, match=f"{tmp_path} is no SavedModel: expected .* saved_model.pb"):
+    with pytest.raises(RequestError, match=rf"{tmp_path} is no SavedModel: expected .* saved_model.pb"):
         Predictor(tmp_path)
 
 
 def test_a_damaged_saved_model_is_named(tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"\xff\xff\xff")
-    with pytest.raises(RequestError, match="saved_model.pb is damaged"):
+    with pytest.raises(RequestError, match=r"saved_model.pb is damaged"):
         Predictor(tmp_path)
 
 

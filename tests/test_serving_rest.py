@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -141,6 +142,10 @@ def process_element(message: str, index: int = 0) -> str:
     return f"Failed to process element: {index} of 'instances' list. Error: INVALID_ARGUMENT: {message}"
 
 
+def wrong_type(value: str, kind: str, expected: str) -> str:
+    return f"JSON Value: {value} Type: {kind} is not of expected type: {expected}"
+
+
 SHORT = {"label": "short", "confidence": 0.5, "probabilities": [0.5, 0.5], "classes": ["short", "long"]}
 LONG = {"label": "long", "confidence": 0.75, "probabilities": [0.25, 0.75], "classes": ["short", "long"]}
 TWO_AS_COLUMNS = {"outputs": {"sum": [2.5], "double_b": [4]}}
@@ -168,8 +173,8 @@ ANSWERS = [
     # Strings and bytes.
     (
         "echo",
-        '{"instances": ["zażółć \\ud83d\\ude00 \\u0000 \\" \\\\"]}',
-        {"predictions": ['zażółć 😀 \0 " \\']},
+        '{"instances": ["ż \\ud83d\\ude00 \\u0000 \\" \\\\"]}',
+        {"predictions": ['ż 😀 \0 " \\']},
     ),
     (
         "echo",
@@ -213,45 +218,82 @@ ERRORS = [
     ("", "[1]", "JSON Value: [\n    1\n] Is not object"),
     ("", '"a"', 'JSON Value: "a" Is not object'),
     ("", "{}", "Missing 'inputs' or 'instances' key"),
-    ("", '{"instances": [1], "inputs": [1]}', f"JSON Value: {QUOTED_BOTH} Not formatted correctly expecting only one"
-     " of 'inputs' or 'instances' keys to exist "),
+    (
+        "",
+        '{"instances": [1], "inputs": [1]}',
+        f"JSON Value: {QUOTED_BOTH} Not formatted correctly expecting only one"
+        " of 'inputs' or 'instances' keys to exist ",
+    ),
     ("", '{"instances": []}', "JSON Value: {\n    \"instances\": []\n} No values in 'instances' array"),
-    ("", '{"instances": 1}', "JSON Value: {\n    \"instances\": 1\n} Expecting 'instances' to be an list/array"),
-    ("", '{"signature_name": 1}', "JSON Value: {\n    \"signature_name\": 1\n} not formatted correctly."
-     " 'signature_name' key must be a string value."),
+    (
+        "",
+        '{"instances": 1}',
+        "JSON Value: {\n    \"instances\": 1\n} Expecting 'instances' to be an list/array",
+    ),
+    (
+        "",
+        '{"signature_name": 1}',
+        'JSON Value: {\n    "signature_name": 1\n} not formatted correctly.'
+        " 'signature_name' key must be a string value.",
+    ),
     ("nope", '{"instances": ["a"]}', 'Serving signature name: "nope" not found in signature def'),
     ("nope", "{}", 'Serving signature name: "nope" not found in signature def'),
     # Types.
-    ("", '{"instances": [1]}', process_element("JSON Value: 1 Type: Number is not of expected type: string")),
-    ("", '{"instances": ["a", null]}', process_element("JSON Value: null Type: Null is not of expected type: string", 1)),
-    ("", '{"instances": [true]}', process_element("JSON Value: true Type: True is not of expected type: string")),
-    ("", '{"inputs": [false]}', "JSON Value: false Type: False is not of expected type: string"),
-    ("number", '{"inputs": ["1"]}', 'JSON Value: "1" Type: String is not of expected type: float'),
-    ("number", '{"inputs": [true]}', "JSON Value: true Type: True is not of expected type: float"),
-    ("two", '{"inputs": {"a": [1], "b": [1.0]}}', "JSON Value: 1.0 Type: Number is not of expected type: int64"),
-    ("flags", '{"inputs": {"flag": [1], "count": [1]}}', "JSON Value: 1 Type: Number is not of expected type: bool"),
-    ("flags", '{"inputs": {"flag": [true], "count": [2147483648]}}',
-     "JSON Value: 2147483648 Type: Number is not of expected type: int32"),
+    ("", '{"instances": [1]}', process_element(wrong_type("1", "Number", "string"))),
+    ("", '{"instances": ["a", null]}', process_element(wrong_type("null", "Null", "string"), 1)),
+    ("", '{"instances": [true]}', process_element(wrong_type("true", "True", "string"))),
+    ("", '{"inputs": [false]}', wrong_type("false", "False", "string")),
+    ("number", '{"inputs": ["1"]}', wrong_type('"1"', "String", "float")),
+    ("number", '{"inputs": [true]}', wrong_type("true", "True", "float")),
+    ("two", '{"inputs": {"a": [1], "b": [1.0]}}', wrong_type("1.0", "Number", "int64")),
+    ("flags", '{"inputs": {"flag": [1], "count": [1]}}', wrong_type("1", "Number", "bool")),
+    (
+        "flags",
+        '{"inputs": {"flag": [true], "count": [2147483648]}}',
+        wrong_type("2147483648", "Number", "int32"),
+    ),
     ("", '{"instances": [{"b64": "?"}]}', process_element("Unable to base64 decode")),
     ("", '{"instances": [{"b64": "_-8="}]}', process_element("Unable to base64 decode")),
-    ("", '{"inputs": {"text": [{"b64": 1}]}}',
-     'JSON Value: {\n    "b64": 1\n} not formatted correctly for base64 data'),
+    (
+        "",
+        '{"inputs": {"text": [{"b64": 1}]}}',
+        'JSON Value: {\n    "b64": 1\n} not formatted correctly for base64 data',
+    ),
     # Names.
-    ("", '{"instances": [{"txt": "a"}]}', "Failed to process element: 0 key: txt of 'instances' list."
-     " Error: INVALID_ARGUMENT: JSON object: does not have named input: txt"),
-    ("two", '{"instances": [{"a": 1}]}', "Failed to process element: 0 of 'instances' list."
-     ' JSON object: {\n    "a": 1\n} keys must be equal to: a,b'),
+    (
+        "",
+        '{"instances": [{"txt": "a"}]}',
+        "Failed to process element: 0 key: txt of 'instances' list."
+        " Error: INVALID_ARGUMENT: JSON object: does not have named input: txt",
+    ),
+    (
+        "two",
+        '{"instances": [{"a": 1}]}',
+        "Failed to process element: 0 of 'instances' list."
+        ' JSON object: {\n    "a": 1\n} keys must be equal to: a,b',
+    ),
     ("", '{"inputs": {"txt": ["a"]}}', "Missing named input: text in 'inputs' object."),
     ("two", '{"instances": [1]}', PLAIN_LIST),
     ("two", '{"inputs": [1]}', PLAIN_VALUE),
     # Shapes.
     ("", '{"instances": [{"text": "a"}, "b"]}', "Expecting object but got list at item 1 of input list"),
-    ("", '{"instances": ["b", {"text": "a"}]}', "Expecting value/list but got object at item 1 of input list"),
+    (
+        "",
+        '{"instances": ["b", {"text": "a"}]}',
+        "Expecting value/list but got object at item 1 of input list",
+    ),
     ("matrix", '{"instances": [[1, 2], [1]]}', process_element("Expecting tensor size: 2 but got: 1", 1)),
     ("number", '{"instances": [1, [1]]}', process_element("Expecting shape [] but got: [1]", 1)),
-    ("matrix", '{"inputs": [[1, 2], [1]]}', "Encountered list at unexpected size: 1 at level: 1 expected size: 2"),
-    ("matrix", '{"inputs": [[1, 2], 1]}',
-     "JSON Value: 1 found at incorrect level: 2 in the JSON DOM. Expected at level: 2"),
+    (
+        "matrix",
+        '{"inputs": [[1, 2], [1]]}',
+        "Encountered list at unexpected size: 1 at level: 1 expected size: 2",
+    ),
+    (
+        "matrix",
+        '{"inputs": [[1, 2], 1]}',
+        "JSON Value: 1 found at incorrect level: 2 in the JSON DOM. Expected at level: 2",
+    ),
     ("matrix", '{"inputs": [1, [1]]}', "Encountered list at unexpected level: 1 expected < 1"),
     # The real server aborts at this one.
     ("", '{"instances": [[]]}', "Input text has shape [1,0] but the signature takes [-1]"),
@@ -260,7 +302,7 @@ ERRORS = [
     ("total", '{"instances": [1, 2]}', "Tensor name: y has no shape information "),
     ("bfloat16", '{"instances": [1]}', "Failed to write JSON value for tensor type: bfloat16"),
     ("half", '{"inputs": [1]}', "Failed to write JSON value for tensor type: half"),
-]  # fmt: skip
+]
 
 
 def with_signature(body: str, signature_name: str) -> str:
@@ -295,15 +337,14 @@ def test_uneven_outputs_have_no_rows(model_url):
 def test_the_graphs_own_refusal_is_a_bad_request_with_its_reason(model_url):
     response = requests.post(f"{model_url}:predict", json={"signature_name": "positive", "instances": [-1]})
     assert response.status_code == 400
-    assert "not positive" in error_of(response)
+    assert error_of(response).startswith("assertion failed: [not positive")
 
 
 def test_floats_are_written_as_tensorflow_serving_writes_them(model_url):
-    body = '{"signature_name": "number", "inputs": [2.5, 3, 9000000, 123456.703, 0.1, 1e-5, -0.0, NaN, -Infinity]}'
+    numbers = "[2.5, 3, 9000000, 123456.703, 0.1, 1e-5, -0.0, NaN, -Infinity]"
+    body = f'{{"signature_name": "number", "inputs": {numbers}}}'
     text = requests.post(f"{model_url}:predict", data=body).text
-    assert text == (
-        '{"outputs": [2.5, 3.0, 9e+06, 123456.703, 0.1, 1e-05, -0.0, NaN, -Infinity]}'
-    )  # fmt: skip
+    assert text == '{"outputs": [2.5, 3.0, 9e+06, 123456.703, 0.1, 1e-05, -0.0, NaN, -Infinity]}'
 
 
 def test_bytes_that_are_no_utf8_pass_through(model_url):
@@ -341,6 +382,19 @@ def test_a_body_beyond_the_limit_is_413(model_url, packed):
         413,
         "The request body is larger than 104857600 bytes",
     )
+
+
+def test_a_version_of_thousands_of_digits_is_a_bad_request(model_url):
+    for digits, status in (("9" * 5000, 400), ("0" * 5000 + "3", 200)):
+        assert requests.get(f"{model_url}/versions/{digits}").status_code == status
+
+
+def test_a_client_that_leaves_in_the_middle_does_no_harm(model_url, caplog):
+    host, port = model_url.split("/")[2].split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(b"POST /v1/models/toy:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    assert requests.get(model_url).status_code == 200
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("depth", [200, 3000, 100_000])
@@ -406,15 +460,26 @@ def test_outside_the_api_nothing_is_found(url, path):
         ("/none/versions/1:predict", 404, "Servable not found for request: Specific(none, 1)"),
         ("/toy/versions/5:predict", 404, "Servable not found for request: Specific(toy, 5)"),
         ("/toy/labels/nolabel:predict", 400, "Unrecognized servable version label: nolabel"),
-        ("/toy/versions/99999999999999999999:predict", 400,
-         "Failed to convert version: 99999999999999999999 to numeric."),
-        ("/toy:classify", 400, "Expected classification signature method_name to be tensorflow/serving/classify."
-         " Was: tensorflow/serving/predict"),
-        ("/toy:regress", 400, "Expected regression signature method_name to be tensorflow/serving/regress."
-         " Was: tensorflow/serving/predict"),
+        (
+            "/toy/versions/99999999999999999999:predict",
+            400,
+            "Failed to convert version: 99999999999999999999 to numeric.",
+        ),
+        (
+            "/toy:classify",
+            400,
+            "Expected classification signature method_name to be tensorflow/serving/classify."
+            " Was: tensorflow/serving/predict",
+        ),
+        (
+            "/toy:regress",
+            400,
+            "Expected regression signature method_name to be tensorflow/serving/regress."
+            " Was: tensorflow/serving/predict",
+        ),
         ("/none:classify", 404, "Servable not found for request: Latest(none)"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_asked_of_the_models(url, path, status, message):
     response = requests.post(f"{url}/v1/models{path}", data='{"instances": ["a"]}')
     assert (response.status_code, error_of(response)) == (status, message)
@@ -476,15 +541,14 @@ def test_metadata_declares_every_signature(model_url):
 
 
 def test_a_foreign_client_predicts_and_reads_status_and_metadata(url):
+    # Without a version it asks for version 0, which only OpenVINO's server takes for the latest.
     client = ovmsclient.make_http_client(url.removeprefix("http://"))
-    answer = client.predict({"text": ["a", "bbb"]}, "toy")
-    assert [label.decode() if isinstance(label, bytes) else label for label in answer["label"]] == [
-        "short",
-        "long",
-    ]
+    answer = client.predict({"text": ["a", "bbb"]}, "toy", model_version=3)
+    assert list(answer["label"]) == ["short", "long"]
     np.testing.assert_allclose(answer["probabilities"], [[0.5, 0.5], [0.25, 0.75]])
-    assert client.get_model_status("toy")[3]["state"] == "AVAILABLE"
-    assert client.get_model_metadata("toy")["inputs"]["text"]["dtype"] == "DT_STRING"
+    assert client.get_model_status("toy", model_version=3)[3]["state"] == "AVAILABLE"
+    # Its reader looks for OpenVINO's camelCase names and hands on an answer of TensorFlow Serving's as it is.
+    assert client.get_model_metadata("toy", model_version=3)["model_spec"]["version"] == "3"
 
 
 def test_many_clients_at_once_each_get_their_own_answer(model_url):
@@ -528,7 +592,7 @@ def test_a_server_process_answers_and_ends_with_0_on_sigterm(base_path):
         "run('toy', Path(sys.argv[1]), port=0, on_ready=lambda url: print(url, flush=True))"
     )
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-W", "error", "-c", program, str(base_path)]
+    command = [sys.executable, "-c", program, str(base_path)]
     with subprocess.Popen(
         command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -592,9 +656,9 @@ def test_models_that_cannot_be_resolved_say_what_is_allowed(tmp_path):
     with pytest.raises(RequestError, match=r"nothing exported yet .* train first: python train.py"):
         resolve_model(None, None, exports)
     export_stub(exports, "reviews", 1, age=0)
-    with pytest.raises(RequestError, match="no exported model 'review'.* did you mean reviews"):
+    with pytest.raises(RequestError, match=r"no exported model 'review'.* did you mean reviews"):
         resolve_model(None, "review", exports)
-    with pytest.raises(RequestError, match="did you mean .*reviews"):
+    with pytest.raises(RequestError, match=r"did you mean .*reviews"):
         resolve_model(exports, None, exports)
     with pytest.raises(RequestError, match="is no folder"):
         resolve_model(tmp_path / "nowhere", None, exports)

@@ -128,12 +128,13 @@ def test_values_of_another_type_are_refused(dtype, value):
 
 
 def test_a_type_json_cannot_give_is_unimplemented_in_columns_and_invalid_in_rows():
-    with pytest.raises(ServingError, match="^Conversion of JSON Value: 1 to type: complex64$") as caught:
+    with pytest.raises(ServingError, match=r"^Conversion of JSON Value: 1 to type: complex64$") as caught:
         read_inputs({"inputs": [1]}, one_input("DT_COMPLEX64"))
     assert (caught.value.code, caught.value.http_status) == (Code.UNIMPLEMENTED, 501)
-    with pytest.raises(ServingError, match="Error: UNIMPLEMENTED: Conversion") as caught:
-        read_inputs({"instances": [1]}, one_input("DT_COMPLEX64"))
-    assert caught.value.http_status == 400
+    for instances in ([1], [[]]):
+        with pytest.raises(ServingError, match=r"Error: UNIMPLEMENTED: Conversion") as caught:
+            read_inputs({"instances": instances}, one_input("DT_COMPLEX64"))
+        assert caught.value.http_status == 400
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_base64_is_decoded_with_or_without_padding(text, decoded):
 
 @pytest.mark.parametrize("text", ["Y", "YWI==", "-_8=", "é", "=", "YW=I"])
 def test_bad_base64_is_refused(text):
-    with pytest.raises(ServingError, match="^Unable to base64 decode$"):
+    with pytest.raises(ServingError, match=r"^Unable to base64 decode$"):
         read_inputs({"inputs": {"b64": text}}, one_input("DT_STRING"))
 
 

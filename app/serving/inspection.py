@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import node_def_pb2
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.framework import attr_value_pb2, node_def_pb2
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from app.serving.predictor import Predictor
@@ -47,17 +47,43 @@ def examine(version_folder: Path) -> Verification:
     )
 
 
-def graph_nodes(version_folder: Path) -> Iterator[node_def_pb2.NodeDef]:
-    """Every operation in every function of a SavedModel."""
+def answering_nodes(version_folder: Path) -> list[node_def_pb2.NodeDef]:
+    """Return every operation that takes part in the answer of some signature, those in functions included.
+
+    What saves and restores the variables is not among them: TensorFlow ties it to the CPU wherever a model runs.
+    """
     saved_model = saved_model_pb2.SavedModel.FromString((version_folder / "saved_model.pb").read_bytes())
-    for meta_graph in saved_model.meta_graphs:
-        yield from meta_graph.graph_def.node
-        for function in meta_graph.graph_def.library.function:
-            yield from function.node_def
+    return [node for meta_graph in saved_model.meta_graphs for node in _reachable(meta_graph)]
+
+
+def _reachable(meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[node_def_pb2.NodeDef]:
+    """Walk back from the outputs of all signatures, and into each function that is called on the way, once."""
+    by_name = {node.name: node for node in meta_graph.graph_def.node}
+    functions = {function.signature.name: function for function in meta_graph.graph_def.library.function}
+    outputs = [info.name for signature in meta_graph.signature_def.values() for info in signature.outputs.values()]
+    waiting, seen = [by_name[_node_name(output)] for output in outputs], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield node
+        waiting += [by_name[_node_name(name)] for name in node.input if _node_name(name) in by_name]
+        for name in [name for attribute in node.attr.values() for name in _called(attribute)]:
+            if name in functions:
+                waiting += functions.pop(name).node_def
+
+
+def _called(attribute: attr_value_pb2.AttrValue) -> list[str]:
+    return [function.name for function in (attribute.func, *attribute.list.func) if function.name]
+
+
+def _node_name(tensor_name: str) -> str:
+    return tensor_name.removeprefix("^").split(":")[0]
 
 
 def _graph_problems(version_folder: Path) -> Iterator[str]:
-    nodes = list(graph_nodes(version_folder))
+    nodes = answering_nodes(version_folder)
     cudnn = sorted({node.op for node in nodes if "cudnn" in node.op.lower()})
     if cudnn:
         yield f"the graph holds {', '.join(cudnn)}, which only a GPU can run"

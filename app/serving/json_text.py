@@ -11,7 +11,6 @@ from app.serving.status import ServingError, invalid
 # Bytes that are no UTF-8 pass through a request and an answer unchanged, as RapidJSON lets them.
 PASS_BYTES = "surrogateescape"
 
-_SPACE = re.compile(r"[ \t\n\r]*")
 _STRING = r'"(?:[^"\\]|\\.)*"'
 _STRING_OR_BRACKET = re.compile(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
 _STRING_OR_SHORT_NUMBER = re.compile(rf"{_STRING}|-NaN|Inf(?!inity)", re.DOTALL)
@@ -42,7 +41,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if not body:
         raise invalid("JSON Parse error: The document is empty")
     text = body.decode("utf-8", PASS_BYTES)
-    start = _SPACE.match(text, 1 if text.startswith("\ufeff") else 0).end()  # type: ignore[union-attr]
+    start = _skip_space(text, 1 if text.startswith("\ufeff") else 0)
     if start == len(text):
         raise _parse_error("The document is empty.", text, start)
     value = _decode(text, start)
@@ -53,8 +52,11 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 def pretty(value: Any) -> str:
     """A JSON value as the error messages quote it: four spaces a level."""
-    text = json.dumps(value, indent=4, ensure_ascii=False)
-    return text.encode("utf-8", PASS_BYTES).decode("utf-8", "replace")
+    return json.dumps(value, indent=4, ensure_ascii=False)
+
+
+def _skip_space(text: str, position: int) -> int:
+    return len(text) - len(text[position:].lstrip(" \t\n\r"))
 
 
 def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def _explain(error: json.JSONDecodeError, text: str) -> ServingError:
     elif message == "Invalid \\uXXXX escape":
         position = text.rindex("\\u", 0, position + 2)
     elif not message.startswith("Invalid"):
-        position = _SPACE.match(text, position).end()  # type: ignore[union-attr]
+        position = _skip_space(text, position)
     if reason == "Invalid value.":
         position += _length_of_known_start(text, position)
     return _parse_error(reason, text, position)
@@ -135,7 +137,7 @@ def _length_of_known_start(text: str, position: int) -> int:
 
 
 def _explain_delimiter(text: str, position: int) -> ServingError:
-    position = _SPACE.match(text, position).end()  # type: ignore[union-attr]
+    position = _skip_space(text, position)
     if text[position - 1].isdigit() and text[position : position + 1] == ".":
         return _parse_error("Miss fraction part in number.", text, position + 1)
     if text[position - 1].isdigit() and text[position : position + 1] in ("e", "E"):

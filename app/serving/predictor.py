@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from app.errors import RequestError
+from app.serving.predictions import Predictions
 from app.serving.servable import Servable
 from app.serving.signatures import DEFAULT_SIGNATURE, Signature
 
 INPUT = "text"
 OUTPUTS = ("label", "confidence", "probabilities", "classes")
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Answers in the order of the texts: a label, its probability, and the probabilities of all labels."""
-
-    labels: list[str]
-    confidence: np.ndarray  # float32[texts]
-    probabilities: np.ndarray  # float32[texts, labels]
-    label_names: tuple[str, ...]
 
 
 class Predictor:

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from app.serving.json_text import PASS_BYTES, parse_object, pretty
@@ -52,14 +53,15 @@ class RestApi:
             body = await self._read_body(request)
             # Reading the JSON and running the graph would hold up every other connection on the event loop.
             text = await run_in_threadpool(self._answer, request.method, _target(scope), body)
-            status = 200
+            content, status = text.encode("utf-8", PASS_BYTES), 200
+        except ClientDisconnect:
+            return  # nobody is there to answer
         except RecursionError:
-            text, status = _error_body("The request is nested too deeply"), 400
+            content, status = _error_body("The request is nested too deeply"), 400
         except _TooLargeError as error:
-            text, status = _error_body(str(error)), 413
+            content, status = _error_body(str(error)), 413
         except ServingError as error:
-            text, status = _error_body(error.message), error.http_status
-        content = text.encode("utf-8", PASS_BYTES)
+            content, status = _error_body(error.message), error.http_status
         await Response(content, status, media_type="application/json")(scope, receive, send)
 
     def _answer(self, method: str, target: str, body: bytes) -> str:
@@ -113,11 +115,16 @@ def _target(scope: Scope) -> str:
 
 
 def _spec(match: re.Match[str]) -> ModelSpec:
-    version = None if match["version"] is None else int(match["version"])
-    if version is not None and version >= 2**63:
-        raise invalid(f"Failed to convert version: {match['version']} to numeric.")
+    version = None if match["version"] is None else _version(match["version"])
     label = None if match["label"] is None else unquote(match["label"])
     return ModelSpec(unquote(match["name"]), version, label)
+
+
+def _version(digits: str) -> int:
+    # Python refuses to read thousands of digits; 19 without leading zeros is what 64 bits may need.
+    if len(digits.lstrip("0")) > 19 or int(digits[-20:]) >= 2**63:
+        raise invalid(f"Failed to convert version: {digits} to numeric.")
+    return int(digits[-20:])
 
 
 def answer_predict(service: PredictionService, spec: ModelSpec, body: bytes) -> str:
@@ -182,5 +189,6 @@ def _signature_name(document: dict[str, Any]) -> str:
     return name
 
 
-def _error_body(message: str) -> str:
-    return json.dumps({"error": message}, ensure_ascii=False)
+def _error_body(message: str) -> bytes:
+    # A message may quote bytes of the request that are no UTF-8; its reader should not stumble over them.
+    return json.dumps({"error": message}, ensure_ascii=False).encode("utf-8", "replace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class Servable:
         try:
             return {name: _array(tensor) for name, tensor in function(**_tensors(inputs)).items()}
         except tf.errors.OpError as error:
-            raise ServingError(Code(error.error_code), error.message) from error
+            raise ServingError(Code(error.error_code), _reason(error.message)) from error
 
     def warm_up(self) -> int:
         """Run before the first client does: the first run of a graph is far slower than the next ones.
@@ -106,6 +107,11 @@ def _tensors(inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
 def _array(tensor: tf.Tensor) -> np.ndarray:
     # numpy() gives bare bytes for a single string.
     return np.array(tensor.numpy(), object if tensor.dtype == tf.string else None)
+
+
+def _reason(message: str) -> str:
+    """What the graph itself said, as TensorFlow Serving's clients see it: without what eager mode adds."""
+    return re.sub(r" \[Op:\w+\]$", "", message.rpartition("<stack traces unavailable>\n")[2])
 
 
 def _read_meta_graph(path: Path) -> meta_graph_pb2.MetaGraphDef:

@@ -43,6 +43,8 @@ _ARRAY_TYPES: dict[str, Any] = {
     "DT_UINT32": np.uint32,
     "DT_UINT64": np.uint64,
 }
+# numpy's limit is 64, and the rows of a request add one.
+_MAX_DIMENSIONS = 63
 _JSON_TYPES = {
     type(None): "Null",
     dict: "Object",
@@ -179,7 +181,11 @@ def _append(batch: dict[str, _Values], name: str, row: _Values) -> None:
 
 def _read_tensor(value: Any, dtype: str) -> _Values:
     tensor = _Values(dtype, _dense_shape(value))
+    if len(tensor.shape) > _MAX_DIMENSIONS:
+        raise invalid(f"Encountered {len(tensor.shape)} nested lists: at most {_MAX_DIMENSIONS} are allowed")
     _fill(tensor, value, 0)
+    if dtype not in _ARRAY_TYPES:  # and no value of it was met
+        raise _no_such_conversion(value, dtype)
     return tensor
 
 
@@ -230,12 +236,16 @@ def _read_value(value: Any, dtype: str) -> Any:
         if kind is bool:
             return value
     else:
-        message = f"Conversion of JSON Value: {pretty(value)} to type: {_type_text(dtype)}"
-        raise ServingError(Code.UNIMPLEMENTED, message)
+        raise _no_such_conversion(value, dtype)
     json_type = _JSON_TYPES.get(kind) or str(value)  # True and False are types of their own to RapidJSON
     raise invalid(
         f"JSON Value: {pretty(value)} Type: {json_type} is not of expected type: {_type_text(dtype)}"
     )
+
+
+def _no_such_conversion(value: Any, dtype: str) -> ServingError:
+    message = f"Conversion of JSON Value: {pretty(value)} to type: {_type_text(dtype)}"
+    return ServingError(Code.UNIMPLEMENTED, message)
 
 
 def _type_text(dtype: str) -> str:

@@ -58,7 +58,7 @@ def verify(version_folder: Path) -> Verification:
 
 def _in_fresh_process(version_folder: Path) -> Verification:
     completed = subprocess.run(
-        [sys.executable, "-m", "app.serving.verification", str(version_folder)],
+        [sys.executable, "-m", "app.serving.verification", str(version_folder.resolve())],
         capture_output=True,
         text=True,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONIOENCODING": "utf-8"},
@@ -67,7 +67,8 @@ def _in_fresh_process(version_folder: Path) -> Verification:
     if completed.returncode != 0:
         last = (completed.stderr.strip().splitlines() or ["no output"])[-1]
         raise VerificationError(f"{version_folder} cannot be loaded and run in a fresh process: {last}")
-    return Verification(**json.loads(completed.stdout.splitlines()[-1]))
+    found = json.loads(completed.stdout.splitlines()[-1])
+    return Verification(**{**found, "path": str(version_folder)})
 
 
 def main(version_folder: Path) -> None:

@@ -36,7 +36,7 @@ def fetch(url: str, target: Path, md5: str, progress: Progress | None = None) ->
     if found != md5:
         part.unlink()
         raise DataError(f"what came from {url} is damaged or another file: MD5 {found}, expected {md5}.")
-    os.replace(part, target)  # noqa: PTH105 - the one call that is atomic wherever Python runs
+    part.replace(target)
     return target
 
 

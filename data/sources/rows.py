@@ -39,7 +39,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
     split_seed: int = Field(0, ge=0, lt=2**32)
     validation_fraction: float = Field(0.1, gt=0, lt=1)
     test_fraction: float = Field(0.1, gt=0, lt=1)
-    cache: Path = Path("artifacts/cache")  # downloads are kept below it
+    cache: Path = Field(Path("artifacts/cache"), exclude=True)  # downloads are kept below it; says nothing of the data
 
     @model_validator(mode="after")
     def _leave_rows_to_train_on(self) -> "DataConfig":

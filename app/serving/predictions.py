@@ -1,0 +1,17 @@
+"""What a classifier answers, free of TensorFlow: the one in this process and the one behind a URL give the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Answers in the order of the texts: a label, its probability, and the probabilities of all labels."""
+
+    labels: list[str]
+    confidence: np.ndarray  # float32[texts]
+    probabilities: np.ndarray  # float32[texts, labels]
+    label_names: tuple[str, ...]
