@@ -22,9 +22,7 @@ BINS = 15
 SUM_TOLERANCE = 1e-4
 
 
-def check_examples(
-    label_ids: npt.ArrayLike, columns: npt.ArrayLike, what: str
-) -> tuple[IntArray, FloatArray]:
+def check_examples(label_ids: npt.ArrayLike, columns: npt.ArrayLike, what: str) -> tuple[IntArray, FloatArray]:
     """int[n] and float[n, c] as arrays; RequestError when they do not fit each other or are not finite.
 
     `what` names the columns in the message: "probabilities" or "logits".
@@ -32,9 +30,7 @@ def check_examples(
     ids: npt.NDArray[Any] = np.asarray(label_ids)
     values = np.asarray(columns, dtype=np.float64)
     if ids.ndim != 1 or values.ndim != 2 or len(ids) != len(values):
-        raise RequestError(
-            f"label_ids [n] and {what} [n, classes] do not fit: {ids.shape} and {values.shape}"
-        )
+        raise RequestError(f"label_ids [n] and {what} [n, classes] do not fit: {ids.shape} and {values.shape}")
     if not len(ids) or values.shape[1] < 2:
         raise RequestError(f"{what} of shape {values.shape}: at least 1 example and 2 classes are needed")
     if not np.issubdtype(ids.dtype, np.integer):
@@ -49,9 +45,7 @@ def check_examples(
     return ids.astype(np.int64), values
 
 
-def check_probabilities(
-    label_ids: npt.ArrayLike, probabilities: npt.ArrayLike
-) -> tuple[IntArray, FloatArray]:
+def check_probabilities(label_ids: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[IntArray, FloatArray]:
     """As `check_examples`, and every row is a distribution: within 0 and 1, summing to 1."""
     ids, values = check_examples(label_ids, probabilities, "probabilities")
     negative = (values < 0).any(axis=1) | (values > 1 + SUM_TOLERANCE).any(axis=1)
@@ -145,9 +139,7 @@ def reliability(label_ids: npt.ArrayLike, probabilities: npt.ArrayLike, bins: in
     )
 
 
-def expected_calibration_error(
-    label_ids: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = BINS
-) -> float:
+def expected_calibration_error(label_ids: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = BINS) -> float:
     """How far confidence and accuracy are apart on average: 0 best, 1 worst.
 
     Equal-width bins of the top class's probability, weighted by the examples in them.

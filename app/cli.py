@@ -12,13 +12,14 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.progress import Progress
 
 from app import __version__
 from app.errors import RequestError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from app.config import RunConfig
     from app.display import TerminalReporter
     from app.experiment import Outcome
+    from app.prediction import Answer, Classifier
 
 EXIT_FAILED, EXIT_REQUEST = 1, 2
 DEMO_MODELS = ["linear", "lstm", "transformer"]
@@ -75,7 +77,8 @@ def version(
 def train(
     models: Annotated[list[str] | None, typer.Argument(help="linear, lstm, transformer; none: all of them.")] = None,
     data: Annotated[
-        str | None, typer.Option(help="rotten-tomatoes, imdb, a CSV/TSV/JSONL/Parquet file, or a folder of classes.")
+        str | None,
+        typer.Option(help="rotten-tomatoes, imdb, a CSV/TSV/JSONL/Parquet file, or a folder of classes."),
     ] = None,
     validation_data: Annotated[Path | None, typer.Option(help="File of the validation split.")] = None,
     test_data: Annotated[Path | None, typer.Option(help="File of the test split.")] = None,
@@ -134,13 +137,17 @@ def demo(settings: Settings = None, artifacts: Artifacts = DEFAULT_ARTIFACTS, as
         ("valence ui", "the runs, side by side, in MLflow"),
         ("python serve.py", "the same server, kept running"),
         (f'valence predict "{DEMO_TEXTS[0]}"', "label and probabilities, without a server"),
-        ("python train.py lstm transformer --data reviews.csv --text-column review --label-column stars", "your data"),
+        (
+            "python train.py lstm transformer --data reviews.csv --text-column review --label-column stars",
+            "your data",
+        ),
     )
 
 
 @cli.command()
 def verify(
-    version_folder: Annotated[Path, typer.Argument(help="<exports>/<name>/<version>")], as_json: AsJson = False
+    version_folder: Annotated[Path, typer.Argument(help="<exports>/<name>/<version>")],
+    as_json: AsJson = False,
 ) -> None:
     """Check that an export answers as the classifier that was evaluated."""
     from app.serving.verification import verify as verify_export
@@ -173,11 +180,149 @@ def ui(
             raise RequestError(f"no runs yet: {database} is not there. Train first: python train.py lstm transformer")
         uri = f"sqlite:///{database.resolve()}"
     console.print(f"MLflow at http://{host}:{port}/   runs of {uri}   Ctrl-C ends it", highlight=False, soft_wrap=True)
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        host,
+        "--port",
+        str(port),
+    ]
     raise typer.Exit(subprocess.call(command))
 
 
-def _resolve(models: Sequence[str], file: Path | None, overrides: Sequence[str], data: dict[str, Any]) -> list[RunConfig]:
+@cli.command()
+def serve(
+    model_base_path: Annotated[
+        Path | None,
+        typer.Option("--model_base_path", "--model-base-path", help="Folder of versions, or one version folder."),
+    ] = None,
+    model_name: Annotated[
+        str | None, typer.Option("--model_name", "--model-name", help="Name in the URL; the folder's by default.")
+    ] = None,
+    port: Annotated[
+        int, typer.Option("--rest_api_port", "--rest-api-port", help="REST port; 0 takes a free one.")
+    ] = 8501,
+    host: Annotated[str, typer.Option(help="Address to listen on; this machine alone by default.")] = "127.0.0.1",
+    engine: Annotated[str, typer.Option(help="auto, embedded, tensorflow-serving or docker.")] = "auto",
+    gpu: Annotated[bool, typer.Option("--gpu", help="docker: the GPU image, with all GPUs.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command and exit.")] = False,
+    artifacts: Artifacts = DEFAULT_ARTIFACTS,
+) -> None:
+    """Serve the champion, or a folder, with TensorFlow Serving's REST API."""
+    from app.serving.engines import launch, plan
+    from app.serving.versions import resolve_model
+
+    name, base_path = resolve_model(model_base_path, model_name, artifacts / "exports")
+    command = plan(engine, name=name, base_path=base_path, host=host, port=port, gpu=gpu)
+    if dry_run:
+        print(command)
+        return
+    console = Console(stderr=True)
+    console.print(f"engine {command.engine}: {command.why}", highlight=False, soft_wrap=True)
+    if command.engine != "embedded":
+        launch(command)
+    _import_tensorflow()
+    from app.serving.server import run
+
+    run(name, base_path, host=host, port=port, on_ready=lambda url: _tell_ready(console, url, name))
+
+
+@cli.command()
+def predict(
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts; none, or -: one a line from standard input.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option(help="CSV, TSV, JSONL or Parquet file to answer row by row.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Where the rows of --file go, with their answers.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it is there.")] = False,
+    text_column: Annotated[str | None, typer.Option(help="Column of the texts in --file.")] = None,
+    model_base_path: Annotated[
+        Path | None,
+        typer.Option("--model_base_path", "--model-base-path", help="Folder of versions, or one version folder."),
+    ] = None,
+    model_name: Annotated[str | None, typer.Option("--model_name", "--model-name", help="Which export to ask.")] = None,
+    url: Annotated[str | None, typer.Option(help="Ask a server instead: http://host:port.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts that are answered together.")] = 64,
+    artifacts: Artifacts = DEFAULT_ARTIFACTS,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Label texts, standard input, or a file."""
+    if file is not None and texts:
+        raise RequestError("give texts or --file, not both")
+    if (file is None) != (output is None):
+        raise RequestError("--file and --output go together: answers to a file are written to a file")
+
+    def load() -> Classifier:
+        return _classifier(model_base_path, model_name, url, artifacts)
+
+    if file is not None and output is not None:
+        _predict_file(file, output, text_column, overwrite, batch_size, load)
+    elif texts and texts != ["-"]:
+        from app.prediction import predict_texts
+
+        _print_answers(predict_texts(load(), texts, batch_size), as_json)
+    else:
+        from app.prediction import predict_stream
+
+        _print_answers(predict_stream(load(), sys.stdin.buffer, batch_size), as_json)
+
+
+def _classifier(base_path: Path | None, model_name: str | None, url: str | None, artifacts: Path) -> Classifier:
+    """Load what answers: a server where a URL is given, else the newest version of an export."""
+    if url is not None:
+        from app.remote import RemoteClassifier
+
+        return RemoteClassifier(url, model_name)
+    from app.serving.versions import resolve_model, version_folders
+
+    _, found = resolve_model(base_path, model_name, artifacts / "exports")
+    _import_tensorflow()
+    from app.serving.predictor import Predictor
+
+    return Predictor(next(iter(version_folders(found).values())))
+
+
+def _predict_file(
+    source: Path,
+    target: Path,
+    text_column: str | None,
+    overwrite: bool,
+    batch_size: int,
+    load: Callable[[], Classifier],
+) -> None:
+    from app.prediction_files import plan_file, predict_file
+
+    plan = plan_file(source, target, text_column, overwrite=overwrite)
+    console = Console(stderr=True)
+    with Progress(*Progress.get_default_columns(), console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"{source.name}", total=plan.count)
+        rows = predict_file(load(), plan, lambda done, _: bar.update(task, completed=done), batch_size)
+    console.print(f"{target}: {rows:,} rows", highlight=False, soft_wrap=True)
+
+
+def _print_answers(answers: Iterable[Answer], as_json: bool) -> None:
+    for answer in answers:
+        if as_json:
+            print(json.dumps(answer, ensure_ascii=False), flush=True)
+        else:
+            shares = "  ".join(f"{label} {share:.3f}" for label, share in answer["probabilities"].items())
+            print(f"{answer['label']}\t{answer['confidence']:.3f}\t{shares}\t{answer['text']}", flush=True)
+
+
+def _tell_ready(console: Console, url: str, name: str) -> None:
+    console.print(f"serving {name} at {url}/v1/models/{name}   Ctrl-C ends it", highlight=False, soft_wrap=True)
+    body = json.dumps({"instances": DEMO_TEXTS[:1]})
+    _next(console, (f"curl -d '{body}' {url}/v1/models/{name}:predict", "ask it"))
+
+
+def _resolve(
+    models: Sequence[str], file: Path | None, overrides: Sequence[str], data: dict[str, Any]
+) -> list[RunConfig]:
     """Return one configuration a model; those named, or the one of the file, or all."""
     _import_tensorflow()
     from app.config import read_toml, resolve_configs
@@ -193,7 +338,7 @@ def _run(
     return run_experiment(configs, artifacts, reporter or _reporter(console))
 
 
-def _serve_once(outcome: Outcome, reporter: TerminalReporter) -> list[dict[str, Any]]:
+def _serve_once(outcome: Outcome, reporter: TerminalReporter) -> list[Answer]:
     """Start the embedded server on the export, ask it two reviews over HTTP, stop it."""
     from app.prediction import predict_texts
     from app.remote import RemoteClassifier

@@ -318,6 +318,5 @@ def _check_alike(contenders: Sequence[Contender]) -> None:
             )
         if not np.array_equal(contender.label_ids, reference.label_ids):
             raise RequestError(
-                f"{contender.name} and {reference.name} were not tested on the same examples: "
-                "their label_ids differ"
+                f"{contender.name} and {reference.name} were not tested on the same examples: their label_ids differ"
             )

@@ -78,7 +78,10 @@ def resolve_configs(
 
 
 def resolve_config(
-    model_name: str, file: Mapping[str, Any], overrides: Sequence[str] = (), data: Mapping[str, Any] | None = None
+    model_name: str,
+    file: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    data: Mapping[str, Any] | None = None,
 ) -> RunConfig:
     """Put a run's configuration together: defaults, then `file`, then `data`, then `overrides`.
 

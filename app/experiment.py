@@ -21,7 +21,6 @@ from app.serving.predictor import Predictor
 from app.serving.verification import Verification, verify
 from app.tracking import Run, Tracker
 from app.training import Material, TrainedRun, prepare, train
-from data.sources import Progress
 
 LATENCY_TEXTS = 50
 
@@ -29,7 +28,8 @@ LATENCY_TEXTS = 50
 class Reporter(Protocol):
     """Who is told how an experiment goes on, as it goes on."""
 
-    progress: Progress | None
+    def progress(self, done: int, total: int | None) -> None:
+        """Tell how many bytes of a download have come, of how many."""
 
     def prepared(self, material: Material) -> None:
         """Tell what the models will learn from."""

@@ -91,7 +91,11 @@ def build_for_export(run: TrainedRun) -> keras.Model:
 
 
 def classify_endpoint(run: TrainedRun, model: keras.Model) -> Any:
-    """Text string[batch] -> label string[batch], confidence float32[batch], probabilities and classes [batch, classes]."""
+    """Return the function of `serving_default`.
+
+    `text` string[batch] -> `label` string[batch], `confidence` float32[batch], `probabilities` float32[batch, classes],
+    `classes` string[batch, classes].
+    """
     tokenizer = run.material.datasets.tokenizer
     label_names = tf.constant(run.material.splits.label_names)
     temperature = tf.constant(run.temperature, tf.float32)

@@ -62,7 +62,9 @@ def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Liste
     Raises:
         FloatingPointError: a loss is no longer finite, so there is nothing to keep.
     """
-    count_from_training_split(model, datasets, config)
+    adapt = MODELS[config.model_name].adapt
+    if adapt is not None:
+        adapt(model, config.model, datasets.train.labelled_batches())
     model.compile(
         optimizer=make_optimizer(config, total_steps=datasets.train.steps * config.model.epochs),
         loss=smoothed_cross_entropy(config.fit.label_smoothing),
@@ -88,13 +90,6 @@ def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Liste
             verbose=0,
         )
     return recorder.history
-
-
-def count_from_training_split(model: keras.Model, datasets: Datasets, config: RunConfig) -> None:
-    """Let a model that counts before it learns do so."""
-    count = MODELS[config.model_name].count
-    if count is not None:
-        count(model, config.model, datasets.train.labelled_batches())
 
 
 def make_optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Optimizer:

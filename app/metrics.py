@@ -120,9 +120,7 @@ def auroc(examples: Examples) -> Statistic:
     Source: Hanley & McNeil, 1982; Provost & Domingos, 2000, for one against the rest.
     """
     class_ids = [1] if examples.num_classes == 2 else range(examples.num_classes)
-    areas = [
-        _area(examples.label_ids == label_id, examples.probabilities[:, label_id]) for label_id in class_ids
-    ]
+    areas = [_area(examples.label_ids == label_id, examples.probabilities[:, label_id]) for label_id in class_ids]
 
     def statistic(weights: FloatArray) -> FloatArray:
         by_class = np.stack([area(weights) for area in areas], axis=1)
@@ -198,8 +196,7 @@ class Evaluation:
             "count": self.count,
             "metrics": {name: interval.to_dict() for name, interval in self.metrics.items()},
             "per_class": {
-                label: {"support": self.support[label]}
-                | {name: part.to_dict() for name, part in parts.items()}
+                label: {"support": self.support[label]} | {name: part.to_dict() for name, part in parts.items()}
                 for label, parts in self.per_class.items()
             },
             "confusion": self.confusion.tolist(),
@@ -232,9 +229,7 @@ def evaluate(
 
     values = everything(np.ones((1, count)))[0]
     resampled = bootstrap(everything, count, resamples=resamples, seed=seed)
-    intervals = [
-        percentile_interval(value, column) for value, column in zip(values, resampled.T, strict=True)
-    ]
+    intervals = [percentile_interval(value, column) for value, column in zip(values, resampled.T, strict=True)]
     return Evaluation(
         label_names=names,
         count=count,

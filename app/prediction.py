@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, TypedDict, cast
 
 import numpy as np
 
@@ -27,8 +26,7 @@ class Classifier(Protocol):
         """Classify the texts, at most `batch_size` of them at a time; the empty text has an answer too."""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(TypedDict):
     """One text's label, the probability of that label, and the probabilities of all labels by name."""
 
     text: str
@@ -36,26 +34,28 @@ class Answer:
     confidence: float
     probabilities: dict[str, float]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the same as what JSON can write."""
-        return asdict(self)
-
 
 def predict_texts(classifier: Classifier, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> list[Answer]:
     """Answer each text, in order."""
     predictions = classifier.predict(texts, batch_size)
-    confidence = shortest(predictions.confidence)
+    columns = (
+        texts,
+        predictions.labels,
+        shortest(predictions.confidence),
+        shortest(predictions.probabilities),
+    )
     return [
-        Answer(text, label, confidence[i], dict(zip(predictions.label_names, probabilities, strict=True)))
-        for i, (text, label, probabilities) in enumerate(
-            zip(texts, predictions.labels, shortest(predictions.probabilities), strict=True)
+        Answer(
+            text=text,
+            label=label,
+            confidence=confidence,
+            probabilities=dict(zip(predictions.label_names, probabilities, strict=True)),
         )
+        for text, label, confidence, probabilities in zip(*columns, strict=True)
     ]
 
 
-def predict_stream(
-    classifier: Classifier, stream: BinaryIO, batch_size: int = BATCH_SIZE
-) -> Iterator[Answer]:
+def predict_stream(classifier: Classifier, stream: BinaryIO, batch_size: int = BATCH_SIZE) -> Iterator[Answer]:
     """Answer each line of a stream such as `sys.stdin.buffer` as soon as it has come."""
     for texts in read_texts(stream):
         yield from predict_texts(classifier, texts, batch_size)

@@ -57,9 +57,7 @@ class RemoteClassifier:
         answers = [self._ask(texts[start : start + batch_size]) for start in range(0, len(texts), batch_size)]
         for answer in answers:
             if answer.label_names != self.label_names:  # a new version was loaded meanwhile
-                raise RequestError(
-                    f"{self.url} changed its labels from {self.label_names} to {answer.label_names}: ask again"
-                )
+                raise RequestError(f"{self.url} changed its labels from {self.label_names} to {answer.label_names}")
         return _joined(answers, self.label_names)
 
     def _ask(self, texts: Sequence[str]) -> Predictions:

@@ -7,7 +7,7 @@ import contextlib
 import csv
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import date, time
 from pathlib import Path
@@ -24,6 +24,9 @@ Write = Callable[[Sequence[Row]], None]
 WRITABLE = tuple(READERS)  # the suffixes of files that can be written: those that can be read
 CHUNK_ROWS = 1024  # rows in memory at once while the types of their columns are found out
 ROW_GROUP_BYTES = 32 * 1024 * 1024  # a Parquet file of many small row groups is large and slow to read
+
+_UNFIT = (pyarrow.ArrowException, ValueError, OverflowError)
+_INSTEAD = "Write .jsonl instead, which takes any values."
 
 
 def open_writer(
@@ -66,9 +69,7 @@ def _delimited_writer(path: Path, columns: Sequence[str], delimiter: str) -> Ite
 @contextlib.contextmanager
 def _jsonl_writer(path: Path) -> Iterator[Write]:
     with _open_text(path) as file:
-        yield lambda rows: file.writelines(
-            json.dumps(_jsonable(row), ensure_ascii=False) + "\n" for row in rows
-        )
+        yield lambda rows: file.writelines(json.dumps(_jsonable(row), ensure_ascii=False) + "\n" for row in rows)
 
 
 @contextlib.contextmanager
@@ -77,7 +78,7 @@ def _parquet_writer(path: Path, schema: pyarrow.Schema) -> Iterator[Write]:
         waiting: list[pyarrow.Table] = []
 
         def write(rows: Sequence[Row]) -> None:
-            waiting.append(_table(rows, schema, path))
+            waiting.append(_table(rows, schema))
             if sum(table.nbytes for table in waiting) >= ROW_GROUP_BYTES:
                 write_group()
 
@@ -118,18 +119,30 @@ def _jsonable(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date | time) else str(value)
 
 
-# --- types for Parquet ---
+def _table(rows: Sequence[Row], schema: pyarrow.Schema) -> pyarrow.Table:
+    try:
+        return pyarrow.Table.from_pylist(rows, schema)
+    except _UNFIT as error:  # a whole number beyond 2**53 in a column that has fractions as well, ...
+        raise DataError(f"a value has no place in a Parquet file ({error}). {_INSTEAD}") from error
 
 
-def parquet_schema(source: Path, columns: Iterable[str]) -> pyarrow.Schema:
-    """Return the types of a file's columns: a Parquet file's own, else what all values of a column have room in.
+# --- the types of Parquet's columns ---
 
-    Raises `DataError` naming the column whose values have no type in common, or none that Parquet has.
+
+def parquet_schema(source: Path, columns: Sequence[str]) -> pyarrow.Schema:
+    """Return the types of a file's columns: a Parquet file's own, else types that have room for every value.
+
+    Raises `DataError` when there is no such type, or none that Parquet has.
     """
     if source.suffix.lower() == ".parquet":
         return pyarrow.parquet.read_schema(source)
-    fields = {name: pyarrow.field(name, pyarrow.null()) for name in columns}
-    for chunk in stream_chunks(source, CHUNK_ROWS):
-        for name in fields:
-            fields[name] = _widened(fields[name], [row.get(name) for _, row in chunk], source)
-    ...
+    schema = pyarrow.schema([(name, pyarrow.null()) for name in columns])
+    try:
+        for chunk in stream_chunks(source, CHUNK_ROWS):
+            found = [(name, pyarrow.array([row.get(name) for _, row in chunk]).type) for name in columns]
+            schema = pyarrow.unify_schemas([schema, pyarrow.schema(found)], promote_options="permissive")
+        with pyarrow.parquet.ParquetWriter(pyarrow.BufferOutputStream(), schema):
+            pass  # Arrow has types that Parquet lacks, and only the writer knows
+    except _UNFIT as error:
+        raise DataError(f"{source} cannot become a Parquet file ({error}). {_INSTEAD}") from error
+    return schema

@@ -84,9 +84,7 @@ def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun
         model=model,
         history=history,
         temperature=temperature,
-        validation_log_loss=negative_log_likelihood(
-            validation_logits, datasets.validation.label_ids, temperature
-        ),
+        validation_log_loss=negative_log_likelihood(validation_logits, datasets.validation.label_ids, temperature),
         test_logits=test_logits,
         test_probabilities=test_probabilities,
         evaluation=evaluate(datasets.test.label_ids, test_probabilities, material.splits.label_names),

@@ -170,7 +170,9 @@ def encode_split(split: Split, tokenizer: Tokenizer, cache: Path) -> Encoded:
         return tokenizer.truncate(pieces), pieces.row_lengths(), unknown
 
     texts = tf.data.Dataset.from_tensor_slices(np.array(split.texts, dtype=object)).batch(TOKENIZE_BATCH)
-    tokenized = texts.map(tokenize, num_parallel_calls=tf.data.AUTOTUNE).unbatch().cache(_cache_name(split, config, cache))
+    tokenized = (
+        texts.map(tokenize, num_parallel_calls=tf.data.AUTOTUNE).unbatch().cache(_cache_name(split, config, cache))
+    )
     counts = [(length, unknown) for _, length, unknown in tokenized.as_numpy_iterator()]
     lengths, unknown = np.array(counts, dtype=np.int64).reshape(-1, 2).T
     labels = tf.data.Dataset.from_tensor_slices(split.label_ids.astype(np.int32))

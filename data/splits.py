@@ -173,9 +173,7 @@ def _check_labels_are_trained(frame: pd.DataFrame, label_names: tuple[str, ...],
             )
     for label in label_names:
         if label not in trained:
-            raise DataError(
-                f"{origin}: no text with label {label!r} is left, all of them have another label too."
-            )
+            raise DataError(f"{origin}: no text with label {label!r} is left, all of them have another label too.")
 
 
 def _check_no_split_is_empty(frame: pd.DataFrame, origin: str) -> None:

@@ -8,22 +8,22 @@ from typing import NamedTuple
 import keras
 
 from models.config import ModelConfig
-from models.linear import LinearConfig, build_linear, count_ratios
+from models.linear import LinearConfig, adapt_ratios, build_linear
 from models.lstm import LSTMConfig, build_lstm
 from models.transformer import TransformerConfig, build_transformer
 
 
 class ModelEntry(NamedTuple):
-    """A model's configuration, the function that builds it, and what it counts before training, if anything."""
+    """A model's configuration, the function that builds it, and what it takes from the data before training, if any."""
 
     config: type[ModelConfig]
     build: Callable[..., keras.Model]
-    count: Callable[..., None] | None = None
-    """Called once as `count(model, config, batches)` with the training split, before the first step."""
+    adapt: Callable[..., None] | None = None
+    """Called once as `adapt(model, config, batches)` with the training split, before the first step."""
 
 
 MODELS: dict[str, ModelEntry] = {
-    "linear": ModelEntry(LinearConfig, build_linear, count_ratios),
+    "linear": ModelEntry(LinearConfig, build_linear, adapt_ratios),
     "lstm": ModelEntry(LSTMConfig, build_lstm),
     "transformer": ModelEntry(TransformerConfig, build_transformer),
 }

@@ -12,7 +12,8 @@ from pydantic import Field, PositiveInt
 
 from models.config import ModelConfig
 
-MULTIPLIERS = (1, 40_503, 2_654_435, 97_561, 15_485_863)  # odd, one a place in the n-gram, so that order counts
+# One for each place in an n-gram, so that order counts.
+MULTIPLIERS = (1, 40_503, 2_654_435, 97_561, 15_485_863)
 
 
 class LinearConfig(ModelConfig, frozen=True, extra="forbid"):
@@ -50,7 +51,7 @@ class HashedNGrams(keras.layers.Layer):
         present = ids > 0
         for n in range(self.ngrams):
             shifted = ops.pad(ids, [[0, 0], [0, n]])[:, n:]
-            hashed = hashed + (shifted + 1) * MULTIPLIERS[n] * (n + 1)
+            hashed = hashed + (shifted + 1) * MULTIPLIERS[n]
             present = present & (shifted > 0)
             found.append(ops.where(present, 1 + hashed % (self.num_buckets - 1), 0))
         return self._unique(ops.sort(ops.concatenate(found, axis=1), axis=1))
@@ -69,7 +70,7 @@ class LogCountRatios(keras.layers.Layer):
     """Sum of what each bucket says for each class: (base_weight + learned weight) * log-count ratio.
 
     int32[batch, n] buckets, 0 = nothing -> logits float32[batch, num_classes]. The ratios are counted by
-    `count_ratios` from the training split; before that they are one, and this is plain logistic regression.
+    `adapt_ratios` from the training split; before that they are one, and this is plain logistic regression.
     """
 
     def __init__(self, num_buckets: int, num_classes: int, base_weight: float, **kwargs: Any) -> None:
@@ -94,13 +95,15 @@ class LogCountRatios(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make this layer again."""
-        own = {"num_buckets": self.num_buckets, "num_classes": self.num_classes, "base_weight": self.base_weight}
+        own = {
+            "num_buckets": self.num_buckets,
+            "num_classes": self.num_classes,
+            "base_weight": self.base_weight,
+        }
         return {**super().get_config(), **own}
 
 
-def build_linear(
-    config: LinearConfig, *, vocabulary_size: int, num_classes: int, sequence_length: int
-) -> keras.Model:
+def build_linear(config: LinearConfig, *, vocabulary_size: int, num_classes: int, sequence_length: int) -> keras.Model:
     """Token ids int32[batch, time], 0 = padding -> logits float32[batch, num_classes].
 
     Source: Wang & Manning, 2012, "Baselines and bigrams: simple, good sentiment and topic classification", with
@@ -112,7 +115,7 @@ def build_linear(
     return keras.Model(token_ids, logits, name="linear")
 
 
-def count_ratios(model: keras.Model, config: LinearConfig, batches: Iterable[tuple[Any, Any]]) -> None:
+def adapt_ratios(model: keras.Model, config: LinearConfig, batches: Iterable[tuple[Any, Any]]) -> None:
     """Set the log-count ratios of a model made by `build_linear` from the training split.
 
     The ratio of a bucket for a class is log((p / |p|) / (q / |q|)), with p and q the smoothed numbers of rows inside

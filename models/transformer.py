@@ -29,7 +29,9 @@ class TransformerConfig(ModelConfig, frozen=True, extra="forbid"):
     @model_validator(mode="after")
     def _heads_share_the_dimensions(self) -> TransformerConfig:
         if self.embedding_dim % self.num_heads:
-            raise ValueError(f"num_heads must divide embedding_dim ({self.embedding_dim}), and {self.num_heads} does not")
+            raise ValueError(
+                f"num_heads must divide embedding_dim ({self.embedding_dim}), and {self.num_heads} does not"
+            )
         return self
 
 

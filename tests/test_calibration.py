@@ -51,17 +51,13 @@ def test_the_temperature_that_made_the_labels_is_found(temperature):
 
 def test_the_fit_is_the_minimum_that_a_free_search_finds():
     logits, label_ids = sharpened(2.0, count=300, seed=4)
-    found = optimize.minimize(
-        lambda log_t: negative_log_likelihood(logits, label_ids, float(np.exp(log_t[0]))), [0.0]
-    )
+    found = optimize.minimize(lambda log_t: negative_log_likelihood(logits, label_ids, float(np.exp(log_t[0]))), [0.0])
     assert fit_temperature(logits, label_ids) == pytest.approx(float(np.exp(found.x[0])), rel=1e-3)
 
 
 def test_scaled_logits_have_the_scaled_temperature():
     logits, label_ids = sharpened(1.5, count=500)
-    assert fit_temperature(3 * logits, label_ids) == pytest.approx(
-        3 * fit_temperature(logits, label_ids), rel=1e-4
-    )
+    assert fit_temperature(3 * logits, label_ids) == pytest.approx(3 * fit_temperature(logits, label_ids), rel=1e-4)
 
 
 def test_the_temperature_lowers_the_calibration_error_and_keeps_the_labels():

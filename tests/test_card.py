@@ -91,8 +91,7 @@ def test_of_many_labels_the_largest_are_named() -> None:
     lengths = {"train": np.ones(11, int), "validation": np.ones(1, int), "test": np.ones(1, int)}
     card = describe(splits, lengths, {"train": 0, "validation": 0, "test": 0}, sequence_length=8)
     assert card.lines()[0] == (
-        "films: 13 texts, 8 labels "
-        "(label 7 23%, label 0 15%, label 1 15%, label 3 15%, label 2 8%, ... and 3 more)"
+        "films: 13 texts, 8 labels (label 7 23%, label 0 15%, label 1 15%, label 3 15%, label 2 8%, ... and 3 more)"
     )
     assert not any("dropped" in line for line in card.lines())
     assert card.groups is None

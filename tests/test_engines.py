@@ -51,9 +51,7 @@ def launch(engine: str, base_path: Path, **options: object) -> subprocess.Comple
     call = f"plan({engine!r}, name='reviews', base_path=Path({str(base_path)!r}), **{options!r})"
     program = f"from pathlib import Path; from app.serving.engines import launch, plan; launch({call})"
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    return subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
 
 
 def test_tensorflow_model_server_is_called_with_its_own_flags(programs, base_path):

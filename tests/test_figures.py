@@ -60,9 +60,7 @@ def test_every_figure_is_drawn_without_a_warning(label_names, tmp_path):
 def test_the_confusion_matrix_shows_counts_and_colours_shares_of_the_true_label():
     label_ids = [0] * 8 + [1] * 2
     probabilities = [[0.9, 0.1]] * 6 + [[0.1, 0.9]] * 4
-    axes = figures.confusion_matrix(
-        evaluate(label_ids, probabilities, ("fresh", "rotten"), resamples=2)
-    ).axes[0]
+    axes = figures.confusion_matrix(evaluate(label_ids, probabilities, ("fresh", "rotten"), resamples=2)).axes[0]
 
     assert [text.get_text() for text in axes.texts] == ["6", "2", "0", "2"]
     np.testing.assert_allclose(axes.images[0].get_array(), [[0.75, 0.25], [0, 1]])

@@ -72,9 +72,7 @@ def test_an_unpacked_folder_gives_the_rows_of_the_archive(tmp_path: Path, inside
     assert unpacked.frame["group"].tolist() == packed.frame["group"].tolist()
 
 
-def test_another_archive_of_the_layout_is_read_with_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_another_archive_of_the_layout_is_read_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = pack(tmp_path / "mine.tar.gz", imdb_files())
     config = DataConfig(source="imdb", archive=path)
     load_imdb(config, md5=md5(path.read_bytes()))
@@ -97,9 +95,7 @@ def test_another_archive_of_the_layout_is_read_with_a_warning(
         ({"test/urls_neg.txt": "tt1\nnothing\n"}, "test/urls_neg.txt, line 2: 'nothing' names no film"),
     ],
 )
-def test_an_archive_of_another_layout_is_refused(
-    tmp_path: Path, change: dict[str, str | None], message: str
-) -> None:
+def test_an_archive_of_another_layout_is_refused(tmp_path: Path, change: dict[str, str | None], message: str) -> None:
     files = {name: text for name, text in (imdb_files() | change).items() if text is not None}
     with pytest.raises(DataError) as refused:
         load(archive=pack(tmp_path / "imdb.tar.gz", files))
@@ -171,9 +167,7 @@ def test_the_archive_is_downloaded_once_with_progress(server: Any, tmp_path: Pat
 
 
 @pytest.mark.parametrize("resumes", [True, False])
-def test_a_download_that_broke_off_goes_on_where_it_stopped(
-    server: Any, tmp_path: Path, resumes: bool
-) -> None:
+def test_a_download_that_broke_off_goes_on_where_it_stopped(server: Any, tmp_path: Path, resumes: bool) -> None:
     server.resumes, server.stop_at = resumes, 100
     with pytest.raises(DataError, match="100 bytes are kept: the same command goes on from there"):
         download(server, tmp_path)

@@ -185,9 +185,7 @@ def test_a_label_that_is_never_predicted_has_precision_zero():
 
 def test_resamples_that_lose_a_label_leave_auroc_defined():
     # One positive of four: a third of the resamples have none.
-    evaluation = evaluate(
-        [0, 0, 0, 1], [[0.9, 0.1], [0.4, 0.6], [0.8, 0.2], [0.5, 0.5]], ("no", "yes"), resamples=200
-    )
+    evaluation = evaluate([0, 0, 0, 1], [[0.9, 0.1], [0.4, 0.6], [0.8, 0.2], [0.5, 0.5]], ("no", "yes"), resamples=200)
     auroc = evaluation.metrics["auroc"]
     assert auroc.value == pytest.approx(2 / 3)
     assert 0 <= auroc.low < auroc.value < auroc.high <= 1
@@ -209,9 +207,7 @@ def test_an_evaluation_is_json():
     assert np.sum(found["confusion"]) == 20
 
 
-@pytest.mark.parametrize(
-    ("label_names", "message"), [(("a",), "1 label names for 2"), (("a", "a"), "not distinct")]
-)
+@pytest.mark.parametrize(("label_names", "message"), [(("a",), "1 label names for 2"), (("a", "a"), "not distinct")])
 def test_label_names_must_fit(label_names, message):
     with pytest.raises(RequestError, match=message):
         evaluate([0], [[0.5, 0.5]], label_names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from models import MODELS
 
@@ -21,8 +22,8 @@ def build(name: str, seed: int = 0) -> keras.Model:
         num_classes=NUM_CLASSES,
         sequence_length=SEQUENCE_LENGTH,
     )
-    if entry.count is not None:
-        entry.count(model, entry.config(), [(token_ids(8), np.arange(8, dtype="int32") % NUM_CLASSES)])
+    if entry.adapt is not None:
+        entry.adapt(model, entry.config(), [(token_ids(8), np.arange(8, dtype="int32") % NUM_CLASSES)])
     return model
 
 
@@ -38,7 +39,9 @@ def token_ids(rows: int, seed: int = 1) -> np.ndarray:
 
 
 def logits(model: keras.Model, ids: np.ndarray) -> np.ndarray:
-    return keras.ops.convert_to_numpy(model(ids, training=False))
+    """As evaluation and serving call it: in a graph, for any number of rows and steps."""
+    signature = [tf.TensorSpec([None, None], tf.int32)]
+    return tf.function(lambda batch: model(batch, training=False), input_signature=signature)(ids).numpy()
 
 
 @pytest.fixture(scope="module", params=list(MODELS))
@@ -48,7 +51,8 @@ def model(request: pytest.FixtureRequest) -> keras.Model:
 
 def fit_steps(model: keras.Model, ids: np.ndarray, label_ids: np.ndarray, steps: int, rate: float) -> list[float]:
     model.compile(
-        optimizer=keras.optimizers.Adam(rate), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        optimizer=keras.optimizers.Adam(rate),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     return [float(model.train_on_batch(ids, label_ids)) for _ in range(steps)]
 
@@ -154,10 +158,13 @@ def test_linear_counts_are_those_worked_by_hand():
     model = entry.build(config, vocabulary_size=20, num_classes=2, sequence_length=8)
     # Piece 5 stands in two rows of class 1 and none of class 0; twice in one row counts once.
     batch = (np.array([[2, 5, 5], [2, 5, 0], [2, 6, 0]], "int32"), np.array([1, 1, 0], "int32"))
-    entry.count(model, config, [batch])
+    entry.adapt(model, config, [batch])
     bucket = int(keras.ops.convert_to_numpy(model.get_layer("ngrams")(np.array([[5]], "int32"))).max())
     inside, outside = np.array([2 + 1, 0 + 1]), np.array([0 + 1, 2 + 1])
-    total_inside, total_outside = 4 + 2**10, 2 + 2**10  # class 1: [CLS] twice and 5 twice; class 0: [CLS] and 6
+    total_inside, total_outside = (
+        4 + 2**10,
+        2 + 2**10,
+    )  # class 1: [CLS] twice and 5 twice; class 0: [CLS] and 6
     expected = np.log((inside[0] / total_inside) / (outside[0] / total_outside))
     ratios = keras.ops.convert_to_numpy(model.get_layer("logits").ratios)
     np.testing.assert_allclose(ratios[bucket], [-expected, expected], rtol=1e-5)

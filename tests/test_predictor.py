@@ -40,9 +40,7 @@ class LengthClassifier(tf.Module):
 def version_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exports") / "toy" / "12"
     model = LengthClassifier()
-    tf.saved_model.save(
-        model, str(folder), signatures={"serving_default": model.classify, "count": model.count}
-    )
+    tf.saved_model.save(model, str(folder), signatures={"serving_default": model.classify, "count": model.count})
     return folder
 
 

@@ -198,12 +198,10 @@ ANSWERS = [
 
 QUOTED_BOTH = '{\n    "instances": [\n        1\n    ],\n    "inputs": [\n        1\n    ]\n}'
 PLAIN_LIST = (
-    "instances is a plain list, but expecting list of objects as multiple input tensors required"
-    " as per tensorinfo_map"
+    "instances is a plain list, but expecting list of objects as multiple input tensors required as per tensorinfo_map"
 )
 PLAIN_VALUE = (
-    "inputs is a plain value/list, but expecting an object as multiple input tensors required"
-    " as per tensorinfo_map"
+    "inputs is a plain value/list, but expecting an object as multiple input tensors required as per tensorinfo_map"
 )
 
 ERRORS = [
@@ -269,8 +267,7 @@ ERRORS = [
     (
         "two",
         '{"instances": [{"a": 1}]}',
-        "Failed to process element: 0 of 'instances' list."
-        ' JSON object: {\n    "a": 1\n} keys must be equal to: a,b',
+        "Failed to process element: 0 of 'instances' list. JSON object: {\n    \"a\": 1\n} keys must be equal to: a,b",
     ),
     ("", '{"inputs": {"txt": ["a"]}}', "Missing named input: text in 'inputs' object."),
     ("two", '{"instances": [1]}', PLAIN_LIST),
@@ -352,9 +349,7 @@ def test_bytes_that_are_no_utf8_pass_through(model_url):
     assert requests.post(f"{model_url}:predict", data=body).content == b'{"predictions": ["caf\xe9"]}'
 
 
-@pytest.mark.parametrize(
-    "content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded"]
-)
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded"])
 def test_the_content_type_of_a_request_does_not_matter(model_url, content_type):
     headers = {"Content-Type": content_type}
     response = requests.post(f"{model_url}:predict", data='{"instances": ["a"]}', headers=headers)
@@ -593,9 +588,7 @@ def test_a_server_process_answers_and_ends_with_0_on_sigterm(base_path):
     )
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", program, str(base_path)]
-    with subprocess.Popen(
-        command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         url = process.stdout.readline().strip()
         answer = requests.post(f"{url}/v1/models/toy:predict", json={"instances": ["a"]})
         process.send_signal(signal.SIGTERM)

@@ -78,9 +78,7 @@ def test_numbers_too_long_for_pythons_int_are_floats():
 
 
 def test_values_are_quoted_with_four_spaces():
-    assert (
-        pretty({"a": [1, "é"], "b": {}}) == '{\n    "a": [\n        1,\n        "é"\n    ],\n    "b": {}\n}'
-    )
+    assert pretty({"a": [1, "é"], "b": {}}) == '{\n    "a": [\n        1,\n        "é"\n    ],\n    "b": {}\n}'
 
 
 @pytest.mark.parametrize(
@@ -206,9 +204,7 @@ def test_one_output_stands_without_its_name_and_several_with_it():
     assert json.loads(write_outputs({"a": outputs["a"]}, rows=False)) == {"outputs": [1, 2]}
     rows = {"predictions": [{"a": 1, "b": [True]}, {"a": 2, "b": [False]}]}
     assert json.loads(write_outputs(outputs, rows=True)) == rows
-    assert json.loads(write_outputs(outputs, rows=False)) == {
-        "outputs": {"a": [1, 2], "b": [[True], [False]]}
-    }
+    assert json.loads(write_outputs(outputs, rows=False)) == {"outputs": {"a": [1, 2], "b": [[True], [False]]}}
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (2, 0), (2, 3, 0), (2, 3, 4)])

@@ -201,9 +201,7 @@ GOOD = "text,label\na,x\n"
         ("reviews.parquet", b"PAR1 and then nonsense PAR1", "not a Parquet file that can be read"),
     ],
 )
-def test_a_bad_file_is_refused_with_its_place(
-    tmp_path: Path, name: str, content: str | bytes, message: str
-) -> None:
+def test_a_bad_file_is_refused_with_its_place(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
     path = write(tmp_path / name, content)
     with pytest.raises(DataError) as refused:
         load(path)
@@ -245,9 +243,7 @@ def test_an_unknown_source_lists_the_sources_and_the_closest_name(tmp_path: Path
     [("rotten-tomatoes", "text_column"), ("rotten-tomatoes", "archive"), ("imdb", "group_column")],
 )
 def test_an_option_that_a_source_would_ignore_is_refused(source: str, option: str) -> None:
-    with pytest.raises(
-        DataError, match=f"--{option.replace('_', '-')} means nothing for the source '{source}'"
-    ):
+    with pytest.raises(DataError, match=f"--{option.replace('_', '-')} means nothing for the source '{source}'"):
         load(source, **{option: "x"})
 
 
@@ -293,9 +289,7 @@ def test_a_folder_of_splits_with_classes(tmp_path: Path) -> None:
         (["train/pos/0_9.txt", "train/urls_pos.txt"], "--data imdb --archive"),
     ],
 )
-def test_a_folder_that_cannot_be_read_says_what_is_expected(
-    tmp_path: Path, files: list[str], message: str
-) -> None:
+def test_a_folder_that_cannot_be_read_says_what_is_expected(tmp_path: Path, files: list[str], message: str) -> None:
     for file in files:
         write(tmp_path / file, "text")
     with pytest.raises(DataError) as refused:

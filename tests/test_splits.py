@@ -134,9 +134,7 @@ def test_with_test_given_validation_is_cut_by_group_and_shared_groups_are_counte
 
 def test_too_few_groups_are_refused() -> None:
     assert all(sizes(split(grouped(3), group_name="film")))
-    with pytest.raises(
-        DataError, match=r"t\.csv: label 'a' stands in too few groups by film.*2, and it needs 3"
-    ):
+    with pytest.raises(DataError, match=r"t\.csv: label 'a' stands in too few groups by film.*2, and it needs 3"):
         split(grouped(2), group_name="film")
     lonely: list[Row] = [(f"only here {i}", "c", None, "film 1") for i in range(9)]
     with pytest.raises(DataError, match="label 'c' stands in too few groups by film"):
@@ -223,9 +221,7 @@ def test_splits_that_are_given_stay_whole_and_their_copies_elsewhere_go() -> Non
         (["1.5", "1", "10"], ("1", "1.5", "10")),
     ],
 )
-def test_labels_are_ordered_by_number_only_if_all_are_integers(
-    labels: list[str], expected: tuple[str, ...]
-) -> None:
+def test_labels_are_ordered_by_number_only_if_all_are_integers(labels: list[str], expected: tuple[str, ...]) -> None:
     assert order_labels(labels) == expected
 
 
@@ -287,9 +283,7 @@ def test_the_fingerprint_is_the_same_in_another_process(tmp_path: Path) -> None:
     pd.DataFrame(plain(40), columns=["text", "label", "x", "y"]).to_csv(path, index=False)
     program = "import sys; from data.splits import *; "
     program += "print(load_splits(DataConfig(source=sys.argv[1])).fingerprint)"
-    other = subprocess.run(
-        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
-    )
+    other = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
     here = load_splits(DataConfig(source=str(path)))
     assert other.stdout.strip() == here.fingerprint
     assert len(here.fingerprint) == 64

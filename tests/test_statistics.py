@@ -106,9 +106,7 @@ def test_the_paired_interval_covers_a_true_difference_and_is_narrower_than_an_un
         first = hardness + generator.normal(0, 0.1, count) < 0.8
         second = hardness + generator.normal(0, 0.1, count) < 0.75
         truth = _share_below(0.8) - _share_below(0.75)
-        interval = paired_bootstrap(
-            weighted_mean(first), weighted_mean(second), count, resamples=300, seed=seed
-        )
+        interval = paired_bootstrap(weighted_mean(first), weighted_mean(second), count, resamples=300, seed=seed)
         covered += interval.low <= truth <= interval.high
         widths.append(interval.high - interval.low)
         spread = first.var() / count + second.var() / count
@@ -183,9 +181,7 @@ def test_that_many_examples_have_about_80_percent_power():
     needed = examples_needed(b, c, count)
     generator = np.random.default_rng(0)
     draws = generator.multinomial(needed, [b / count, c / count, 1 - (b + c) / count], size=1000)
-    rejected = [
-        stats.binomtest(int(only_b), int(only_b + only_c)).pvalue < 0.05 for only_b, only_c, _ in draws
-    ]
+    rejected = [stats.binomtest(int(only_b), int(only_b + only_c)).pvalue < 0.05 for only_b, only_c, _ in draws]
 
     # The exact test is a little conservative; the standard error of the share is 0.013.
     assert 0.75 <= np.mean(rejected) <= 0.84

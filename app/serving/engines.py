@@ -53,18 +53,14 @@ def plan(
     if engine == "docker":
         return EngineCommand(_docker(name, base_path, host, port, gpu), engine, why)
     # It has no option for the address: every interface of the machine is open.
-    return EngineCommand(
-        _model_server(name, base_path, port), engine, f"{why}; it listens on every interface"
-    )
+    return EngineCommand(_model_server(name, base_path, port), engine, f"{why}; it listens on every interface")
 
 
 def launch(command: EngineCommand) -> NoReturn:
     """Become that program: signals and the exit code are its own. Raises `RequestError` if it is missing."""
     program = shutil.which(command.argv[0])
     if program is None:
-        raise RequestError(
-            f"{command.argv[0]} is not on the PATH: install it, or serve with --engine embedded"
-        )
+        raise RequestError(f"{command.argv[0]} is not on the PATH: install it, or serve with --engine embedded")
     os.execv(program, command.argv)
 
 
@@ -86,9 +82,7 @@ def _docker_answers() -> bool:
         return False
     try:
         # The client alone would answer `docker --version`; this asks the daemon too.
-        answer = subprocess.run(
-            [program, "version"], capture_output=True, timeout=DOCKER_ANSWER_SECONDS, check=False
-        )
+        answer = subprocess.run([program, "version"], capture_output=True, timeout=DOCKER_ANSWER_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return answer.returncode == 0

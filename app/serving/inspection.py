@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2, node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
-from tensorflow_serving.apis import prediction_log_pb2
 
 from app.serving.predictor import Predictor
 from app.serving.verification import EXTRA_FOLDER, GOLDEN_FILE, TOLERANCE, WARMUP_FILE, Verification
@@ -22,18 +20,15 @@ def examine(version_folder: Path) -> Verification:
     golden = json.loads((version_folder / EXTRA_FOLDER / GOLDEN_FILE).read_text(encoding="utf-8"))
     answers = predictor.predict(golden["texts"])
     difference = float(np.abs(answers.probabilities - np.array(golden["probabilities"])).max())
-    differing = sum(
-        given != golden_label for given, golden_label in zip(answers.labels, golden["labels"], strict=True)
-    )
+    differing = sum(given != golden_label for given, golden_label in zip(answers.labels, golden["labels"], strict=True))
+    warmup_records = predictor.servable.warm_up()
     problems = list(_graph_problems(version_folder))
+    if not warmup_records:
+        problems.append(f"{EXTRA_FOLDER}/{WARMUP_FILE} is missing or empty")
     if list(predictor.label_names) != golden["label_names"]:
-        problems.append(
-            f"label names are {list(predictor.label_names)}, evaluated were {golden['label_names']}"
-        )
+        problems.append(f"label names are {list(predictor.label_names)}, evaluated were {golden['label_names']}")
     if not difference <= TOLERANCE:
-        problems.append(
-            f"a probability differs by {difference:.2g} from the evaluated one (allowed: {TOLERANCE:g})"
-        )
+        problems.append(f"a probability differs by {difference:.2g} from the evaluated one (allowed: {TOLERANCE:g})")
     if differing:
         problems.append(f"{differing} of {len(golden['texts'])} labels differ from the evaluated ones")
     return Verification(
@@ -42,7 +37,7 @@ def examine(version_folder: Path) -> Verification:
         largest_difference=difference,
         differing_labels=differing,
         signatures=sorted(predictor.signatures),
-        warmup_records=_replay_warmup(predictor, version_folder / EXTRA_FOLDER / WARMUP_FILE),
+        warmup_records=warmup_records,
         problems=problems,
     )
 
@@ -90,14 +85,3 @@ def _graph_problems(version_folder: Path) -> Iterator[str]:
     devices = sorted({node.device for node in nodes if node.device})
     if devices:
         yield f"the graph is tied to the device {', '.join(devices)}"
-
-
-def _replay_warmup(predictor: Predictor, path: Path) -> int:
-    """Run every warm-up record as TensorFlow Serving would, and count them; an unreadable file raises."""
-    count = 0
-    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-        request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
-        inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
-        predictor.servable.run(request.model_spec.signature_name, inputs)
-        count += 1
-    return count

@@ -1,4 +1,4 @@
-"""What a classifier answers, free of TensorFlow: the one in this process and the one behind a URL give the same."""
+"""What a classifier answers, wherever it runs; apart from `Predictor`, which takes TensorFlow to import."""
 
 from __future__ import annotations
 

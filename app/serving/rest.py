@@ -26,9 +26,7 @@ MAX_BODY_BYTES = 100 * 1024 * 1024
 
 _WHICH = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _ASK = re.compile(rf"/v1/models/(?P<name>[^/:]+){_WHICH}:(?P<verb>.*)", re.ASCII | re.IGNORECASE)
-_LOOK = re.compile(
-    rf"/v1/models(?:/(?P<name>[^/:]+))?{_WHICH}(?:/(?P<part>metadata))?", re.ASCII | re.IGNORECASE
-)
+_LOOK = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_WHICH}(?:/(?P<part>metadata))?", re.ASCII | re.IGNORECASE)
 
 
 def make_app(models: Sequence[ServedModel], *, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
@@ -147,12 +145,8 @@ def answer_examples(service: PredictionService, spec: ModelSpec, body: bytes, ve
     kind = {"classify": "classification", "regress": "regression"}[verb]
     method_name = f"tensorflow/serving/{verb}"
     if signature.method_name != method_name:
-        raise invalid(
-            f"Expected {kind} signature method_name to be {method_name}. Was: {signature.method_name}"
-        )
-    raise ServingError(
-        Code.UNIMPLEMENTED, f"The embedded engine does not {verb}; use --engine tensorflow-serving"
-    )
+        raise invalid(f"Expected {kind} signature method_name to be {method_name}. Was: {signature.method_name}")
+    raise ServingError(Code.UNIMPLEMENTED, f"The embedded engine does not {verb}; use --engine tensorflow-serving")
 
 
 def answer_status(service: PredictionService, spec: ModelSpec) -> str:
@@ -183,8 +177,7 @@ def _signature_name(document: dict[str, Any]) -> str:
     name = document.get("signature_name", "")
     if not isinstance(name, str):
         raise invalid(
-            f"JSON Value: {pretty(document)} not formatted correctly."
-            " 'signature_name' key must be a string value."
+            f"JSON Value: {pretty(document)} not formatted correctly. 'signature_name' key must be a string value."
         )
     return name
 

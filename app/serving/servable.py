@@ -40,9 +40,7 @@ class Servable:
         self.path = path
         self.version = version_number(path)
         graph = _read_meta_graph(path)
-        self.signatures = {
-            name: _signature(name, definition) for name, definition in graph.signature_def.items()
-        }
+        self.signatures = {name: _signature(name, definition) for name, definition in graph.signature_def.items()}
         self.signature_def = {name: _as_json(definition) for name, definition in graph.signature_def.items()}
         # The signatures only borrow the model's variables and tables: without this they vanish under a call.
         self._model = _load(path)
@@ -98,10 +96,7 @@ def _blank(info: TensorInfo) -> np.ndarray:
 
 
 def _tensors(inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    return {
-        name: tf.constant(array, tf.string if array.dtype == object else None)
-        for name, array in inputs.items()
-    }
+    return {name: tf.constant(array, tf.string if array.dtype == object else None) for name, array in inputs.items()}
 
 
 def _array(tensor: tf.Tensor) -> np.ndarray:
@@ -136,9 +131,7 @@ def _load(path: Path) -> Any:
         return tf.saved_model.load(str(path), tags=[SERVING_TAG])
     except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise RequestError(
-            f"{path} is a SavedModel that TensorFlow {tf.__version__} cannot load: {reason}"
-        ) from error
+        raise RequestError(f"{path} is a SavedModel that TensorFlow {tf.__version__} cannot load: {reason}") from error
 
 
 def _signature(name: str, definition: meta_graph_pb2.SignatureDef) -> Signature:
@@ -153,6 +146,4 @@ def _tensor_info(info: meta_graph_pb2.TensorInfo) -> TensorInfo:
 
 
 def _as_json(definition: meta_graph_pb2.SignatureDef) -> dict[str, Any]:
-    return MessageToDict(
-        definition, always_print_fields_with_no_presence=True, preserving_proto_field_name=True
-    )
+    return MessageToDict(definition, always_print_fields_with_no_presence=True, preserving_proto_field_name=True)

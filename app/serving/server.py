@@ -44,9 +44,7 @@ def run(
 
 
 @contextlib.contextmanager
-def serve_in_background(
-    name: str, base_path: Path, *, host: str = DEFAULT_HOST, port: int = 0
-) -> Iterator[str]:
+def serve_in_background(name: str, base_path: Path, *, host: str = DEFAULT_HOST, port: int = 0) -> Iterator[str]:
     """The same server in a thread of this process: gives its URL, and stops it at the end of the block."""
     ready = threading.Event()
     with _listen(host, port) as listener:
@@ -62,9 +60,7 @@ def serve_in_background(
             thread.join()
 
 
-def _prepare(
-    name: str, base_path: Path, listener: socket.socket, on_ready: Callable[[str], None] | None
-) -> _Server:
+def _prepare(name: str, base_path: Path, listener: socket.socket, on_ready: Callable[[str], None] | None) -> _Server:
     """Load and warm the model, and only then take connections: until then they are refused at once."""
     server = _Server(ServedModel(name, base_path), listener, on_ready)
     try:
@@ -77,9 +73,7 @@ def _prepare(
 class _Server(uvicorn.Server):
     """uvicorn's server on a socket that listens already; says when it is ready."""
 
-    def __init__(
-        self, model: ServedModel, listener: socket.socket, on_ready: Callable[[str], None] | None
-    ) -> None:
+    def __init__(self, model: ServedModel, listener: socket.socket, on_ready: Callable[[str], None] | None) -> None:
         # Its log would mix with what the command line prints; errors still reach the root logger.
         config = uvicorn.Config(
             make_app([model]),

@@ -41,9 +41,7 @@ class PredictionService:
             raise invalid(f"Unrecognized servable version label: {spec.label}")
         model = self._models.get(spec.name)
         if model is None:
-            wanted = (
-                f"Latest({spec.name})" if spec.version is None else f"Specific({spec.name}, {spec.version})"
-            )
+            wanted = f"Latest({spec.name})" if spec.version is None else f"Specific({spec.name}, {spec.version})"
             raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
         return model.servable(spec.version)
 
@@ -68,16 +66,13 @@ def find_signature(servable: Servable, signature_name: str) -> Signature:
     return signature
 
 
-def predict(
-    servable: Servable, signature: Signature, inputs: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
+def predict(servable: Servable, signature: Signature, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Run a signature on tensors named and typed as it declares; their shapes are checked here."""
     for name, array in inputs.items():
         declared = signature.inputs[name].shape
         if declared is not None and not _fits(array.shape, declared):
             raise invalid(
-                f"Input {name} has shape {shape_text(array.shape)}"
-                f" but the signature takes {shape_text(declared)}"
+                f"Input {name} has shape {shape_text(array.shape)} but the signature takes {shape_text(declared)}"
             )
     return servable.run(signature.name, inputs)
 

@@ -142,9 +142,7 @@ def _read_named_row(
             _append(batch, name, _read_tensor(value, inputs[name].dtype))
         except ServingError as error:
             where = f"{index} key: {name} of 'instances' list"
-            raise invalid(
-                f"Failed to process element: {where}. Error: {error.code.name}: {error.message}"
-            ) from error
+            raise invalid(f"Failed to process element: {where}. Error: {error.code.name}: {error.message}") from error
     if row.keys() != inputs.keys():
         raise invalid(
             f"Failed to process element: {index} of 'instances' list. JSON object: {pretty(row)}"
@@ -152,17 +150,13 @@ def _read_named_row(
         )
 
 
-def _read_plain_row(
-    index: int, row: Any, inputs: Mapping[str, TensorInfo], batch: dict[str, _Values]
-) -> None:
+def _read_plain_row(index: int, row: Any, inputs: Mapping[str, TensorInfo], batch: dict[str, _Values]) -> None:
     name, info = next(iter(inputs.items()))
     try:
         _append(batch, name, _read_tensor(row, info.dtype))
     except ServingError as error:
         where = f"{index} of 'instances' list"
-        raise invalid(
-            f"Failed to process element: {where}. Error: {error.code.name}: {error.message}"
-        ) from error
+        raise invalid(f"Failed to process element: {where}. Error: {error.code.name}: {error.message}") from error
 
 
 def _append(batch: dict[str, _Values], name: str, row: _Values) -> None:
@@ -211,8 +205,7 @@ def _fill(tensor: _Values, value: Any, level: int) -> None:
         raise invalid(f"Encountered list at unexpected level: {level} expected < {rank}")
     if len(value) != tensor.shape[level]:
         raise invalid(
-            f"Encountered list at unexpected size: {len(value)} at level: {level}"
-            f" expected size: {tensor.shape[level]}"
+            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {tensor.shape[level]}"
         )
     for item in value:
         _fill(tensor, item, level + 1)
@@ -238,9 +231,7 @@ def _read_value(value: Any, dtype: str) -> Any:
     else:
         raise _no_such_conversion(value, dtype)
     json_type = _JSON_TYPES.get(kind) or str(value)  # True and False are types of their own to RapidJSON
-    raise invalid(
-        f"JSON Value: {pretty(value)} Type: {json_type} is not of expected type: {_type_text(dtype)}"
-    )
+    raise invalid(f"JSON Value: {pretty(value)} Type: {json_type} is not of expected type: {_type_text(dtype)}")
 
 
 def _no_such_conversion(value: Any, dtype: str) -> ServingError:
@@ -285,9 +276,7 @@ def write_outputs(outputs: Mapping[str, np.ndarray], *, rows: bool) -> str:
 
     A single output stands without its name. Raises `ServingError` for what cannot be written.
     """
-    return (
-        f'{{"predictions": {_write_rows(outputs)}}}' if rows else f'{{"outputs": {_write_columns(outputs)}}}'
-    )
+    return f'{{"predictions": {_write_rows(outputs)}}}' if rows else f'{{"outputs": {_write_columns(outputs)}}}'
 
 
 def _write_rows(outputs: Mapping[str, np.ndarray]) -> str:
@@ -296,9 +285,7 @@ def _write_rows(outputs: Mapping[str, np.ndarray]) -> str:
         if array.ndim == 0:
             raise invalid(f"Tensor name: {name} has no shape information ")
         if batch_size is not None and len(array) != batch_size:
-            raise invalid(
-                f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {batch_size}"
-            )
+            raise invalid(f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {batch_size}")
         batch_size = len(array)
     columns = [_nested(array, _writer(name, array), keep=1) for name, array in outputs.items()]
     if len(columns) == 1:
@@ -312,9 +299,7 @@ def _write_columns(outputs: Mapping[str, np.ndarray]) -> str:
 
 
 def _object(names: Mapping[str, Any], texts: Sequence[str]) -> str:
-    members = (
-        f"{json.dumps(name, ensure_ascii=False)}: {text}" for name, text in zip(names, texts, strict=True)
-    )
+    members = (f"{json.dumps(name, ensure_ascii=False)}: {text}" for name, text in zip(names, texts, strict=True))
     return f"{{{', '.join(members)}}}"
 
 

@@ -66,9 +66,7 @@ class ServedModel:
     def servable(self, version: int | None = None) -> Servable:
         """The loaded version: the given one, or the latest. Raises `ServingError` NOT_FOUND."""
         if version is not None and version != self._servable.version:
-            raise ServingError(
-                Code.NOT_FOUND, f"Servable not found for request: Specific({self.name}, {version})"
-            )
+            raise ServingError(Code.NOT_FOUND, f"Servable not found for request: Specific({self.name}, {version})")
         return self._servable
 
     def statuses(self, version: int | None = None) -> list[VersionStatus]:
@@ -95,8 +93,7 @@ class ServedModel:
                 return servable
         reasons = "; ".join(status.message for status in self._statuses)
         raise RequestError(
-            reasons
-            or f"{self.base_path} holds no version folder: named by an integer, with a {SAVED_MODEL_FILE}"
+            reasons or f"{self.base_path} holds no version folder: named by an integer, with a {SAVED_MODEL_FILE}"
         )
 
 

@@ -122,7 +122,6 @@ def _splits(table: Table, config: DataConfig) -> list[str | None]:
     for value, (written, place) in zip(values, _cells(table, column), strict=True):
         if value not in SPLIT_NAMES:
             raise DataError(
-                f"{place}: {written!r} in column {column!r} is not a split. "
-                f"Allowed: {', '.join(SPLIT_NAMES)}."
+                f"{place}: {written!r} in column {column!r} is not a split. Allowed: {', '.join(SPLIT_NAMES)}."
             )
     return [SPLIT_NAMES[value] for value in values]

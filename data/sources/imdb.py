@@ -30,9 +30,7 @@ Part = tuple[str, str]
 """Split and label: ("train", "pos")."""
 
 
-def load_imdb(
-    config: DataConfig, progress: Progress | None = None, *, url: str = URL, md5: str = MD5
-) -> RawRows:
+def load_imdb(config: DataConfig, progress: Progress | None = None, *, url: str = URL, md5: str = MD5) -> RawRows:
     """Read the labelled reviews, in the order of split, label and number; a group is a film.
 
     The archive is `config.archive` (packed, or its unpacked folder), or else it is downloaded and kept

@@ -1,4 +1,4 @@
-"""CSV, TSV, JSONL and Parquet files row by row, read strictly: what is wrong is an error that names its place."""
+"""CSV, TSV, JSONL and Parquet files row by row, read strictly: an error names the place of what is wrong."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ import pyarrow.parquet
 from data.errors import DataError
 
 Row = dict[str, Any]
-"""Column -> value as the format types it: in CSV and TSV every value is a str, in JSONL a column may be left out."""
+"""Column -> value as the format types it: a str in CSV and TSV. In JSONL a row may leave columns out."""
 
 PlacedRow = tuple[str, Row]
 """Where a person finds the row ("reviews.csv, line 7"), and the row."""
@@ -121,7 +121,8 @@ def _jsonl_rows(path: Path) -> Iterator[PlacedRow]:
     for number, line in enumerate(_lines(path), start=1):
         if line.strip():
             place = f"{path}, line {number}"
-            yield place, _json_object(line, place)
+            # Without its end, after which the decoder would count a new line and name the wrong column.
+            yield place, _json_object(line.rstrip("\r\n"), place)
 
 
 def _json_object(line: str, place: str) -> Row:

@@ -54,9 +54,7 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         byte = error.object[error.start]
-        raise DataError(
-            f"{path}, line {line}: not UTF-8 (byte 0x{byte:02x}). Save the file as UTF-8."
-        ) from error
+        raise DataError(f"{path}, line {line}: not UTF-8 (byte 0x{byte:02x}). Save the file as UTF-8.") from error
 
 
 def _read_csv(path: Path) -> Table:
