@@ -18,7 +18,7 @@ from data.vocabulary import VocabularyConfig
 from models import MODELS, ModelConfig
 
 
-class FitConfig(BaseModel, frozen=True, extra="forbid"):
+class FitConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """How the weights are fitted; what is the architecture's own choice stands in the model's configuration."""
 
     weight_decay: float = Field(0.01, ge=0)
@@ -68,6 +68,8 @@ def resolve_configs(
         RequestError: as `resolve_config`; or a model named twice, or one that the file is not for.
     """
     of_file = file.get("model_name")
+    if of_file is not None:
+        _check_model(of_file)
     names = list(model_names) or ([of_file] if of_file else list(MODELS))
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -94,13 +96,14 @@ def resolve_config(
     Raises:
         RequestError: naming an unknown model, an unknown setting or a bad value, and what is allowed.
     """
-    if model_name not in MODELS:
-        raise RequestError(f"unknown model {model_name!r}. {_allowed(model_name, MODELS)}")
+    _check_model(model_name)
     settings = {key: dict(value) if isinstance(value, Mapping) else value for key, value in file.items()}
-    settings["data"] = {**settings.get("data", {}), **(data or {})}
+    if isinstance(settings.setdefault("data", {}), dict):  # else RunConfig refuses it below
+        settings["data"] |= data or {}
     for override in overrides:
         _apply(override, settings)
-    settings["model_name"] = model_name
+    if settings.setdefault("model_name", model_name) != model_name:
+        raise RequestError(f"model_name = {settings['model_name']!r}: this run is of {model_name}. Name one of the two")
     try:
         model = MODELS[model_name].config.model_validate(settings.pop("model", {}))
     except ValidationError as error:
@@ -119,6 +122,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise RequestError(f"no configuration file {path}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RequestError(f"{path}: not a TOML file ({error})") from None
+
+
+def _check_model(name: Any) -> None:
+    if name not in list(MODELS):  # a list: what a TOML file holds may have no hash
+        raise RequestError(f"unknown model {name!r}. {_allowed(str(name), MODELS)}")
 
 
 def _apply(override: str, settings: dict[str, Any]) -> None:
@@ -147,9 +155,9 @@ def _explain_one(problem: Any, config: type[BaseModel], model_name: str, prefix:
     if problem["type"] == "extra_forbidden":
         owner = f" for {model_name}" if prefix else ""
         return f"unknown setting {name}{owner}. {_allowed(path[-1], _fields(config, path[:-1]))}"
-    if not path:
-        return f"{prefix.removesuffix('.') or 'configuration'}: {problem['msg'].removeprefix('Value error, ')}"
-    return f"{name} = {problem['input']!r}: {problem['msg']}"
+    # A whole section as the bad value says less than the message alone.
+    value = "" if isinstance(problem["input"], Mapping) else f" = {problem['input']!r}"
+    return f"{name.removesuffix('.') or 'configuration'}{value}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _fields(config: type[BaseModel], path: Sequence[str]) -> list[str]:

@@ -136,7 +136,7 @@ def make_candidate(
         verification = verify(folder)
         milliseconds = measure_latency(folder, material.splits.test.texts)
         log_result(run, trained, verification, milliseconds)
-        version = run.log_saved_model(folder, registered_name=material.splits.name)
+        version = run.log_saved_model(folder, material.splits.name, example=material.splits.test.texts[0])
     return Candidate(trained, run.id, version, folder, verification, milliseconds)
 
 

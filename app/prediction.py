@@ -41,8 +41,8 @@ def predict_texts(classifier: Classifier, texts: Sequence[str], batch_size: int 
     columns = (
         texts,
         predictions.labels,
-        shortest(predictions.confidence),
-        shortest(predictions.probabilities),
+        _shortest(predictions.confidence),
+        _shortest(predictions.probabilities),
     )
     return [
         Answer(
@@ -97,6 +97,6 @@ def _decode(line: bytes, number: int) -> str:
         raise RequestError(f"standard input, line {number}: not UTF-8 (byte 0x{byte:02x})") from error
 
 
-def shortest(values: np.ndarray) -> Any:
+def _shortest(values: np.ndarray) -> Any:
     """Return float32[...] as nested lists of Python floats, 0.93 instead of 0.9300000071525574."""
     return values.astype(np.float32).astype(str).astype(float).tolist()

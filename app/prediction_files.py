@@ -16,7 +16,6 @@ from app.row_writers import WRITABLE, open_writer, parquet_schema
 from data.errors import DataError
 from data.sources.columns import find_column
 from data.sources.streams import PlacedRow, Row, stream_chunks, stream_rows
-from data.sources.tables import Table
 
 # More than one batch at a time: the classifier can then put texts of like length into the same one.
 CHUNK_ROWS = 512
@@ -56,7 +55,7 @@ def plan_file(source: Path, target: Path, text_column: str | None = None, *, ove
         columns.update(dict.fromkeys(placed[1]))
         _text(placed, wanted)
         count += 1
-    find_column(Table(str(source), {name: [] for name in columns}, []), wanted, "text")
+    find_column(str(source), columns, wanted, "text")
     schema = parquet_schema(source, tuple(columns)) if target.suffix.lower() == ".parquet" else None
     return FilePlan(source, target, wanted, tuple(columns), count, schema)
 
@@ -74,8 +73,8 @@ def predict_file(
     text and gets the model's answer to that; a blank one is asked as it is. The target comes into being whole
     or not at all, also when this is interrupted.
 
-    `on_progress` is called with the rows done and the rows in all, after every few hundred. Raises what the
-    classifier raises, and `DataError` when the source is no longer what was planned with.
+    `on_progress` is called with the rows done and the rows in all, after every few hundred. Raises what the classifier
+    raises, and `DataError` when the source can no longer be read, or Parquet would lose digits of a number.
     """
     added = answer_columns(plan.columns, classifier.label_names)
     done = 0

@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,10 @@ class Run:
             )
             mlflow.log_input(dataset, context=name)
 
-    def log_saved_model(self, saved_model: Path, registered_name: str) -> str:
-        """Log a SavedModel as an MLflow model (pyfunc), register it, and return the registered version."""
-        with tempfile.TemporaryDirectory() as folder:
+    def log_saved_model(self, saved_model: Path, registered_name: str, example: str) -> str:
+        """Log a SavedModel as an MLflow model (pyfunc) with an example text, register it, return its version."""
+        # MLflow warns of its own type hints and of its own use of pandas here; there is nothing a user could do.
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
             logged = mlflow.pyfunc.log_model(
                 name="model",
                 loader_module="app.serving.pyfunc",
@@ -128,6 +130,7 @@ class Run:
                 code_paths=[str(copy_serving_code(Path(folder)))],
                 pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in SERVING_REQUIREMENTS],
                 signature=text_signature(),
+                input_example=pd.DataFrame({"text": [example]}, dtype=object),
                 registered_model_name=registered_name,
             )
         return str(logged.registered_model_version)

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from app.comparison import Comparison
+from app.config import RunConfig, resolve_config
+from app.experiment import Outcome, run_experiment
+from app.fitting import EpochReport, History
+from app.training import Material, TrainedRun
+from models import MODELS
 
 GOOD = ["great", "superb", "moving", "funny", "clever"]
 BAD = ["dull", "awful", "tedious", "clumsy", "lifeless"]
@@ -30,3 +38,66 @@ def write_reviews(path: Path, rows: int = 240, seed: int = 0) -> Path:
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small CSV file of two classes that any model learns in seconds."""
     return write_reviews(tmp_path_factory.mktemp("reviews") / "reviews.csv")
+
+
+class Silent:
+    """A reporter that only remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.validation_losses: dict[str, list[float]] = {}
+
+    def progress(self, done: int, total: int | None) -> None:
+        self.told.append("progress")
+
+    def prepared(self, material: Material) -> None:
+        self.told.append("prepared")
+
+    def epoch(self, report: EpochReport) -> None:
+        if report.validation_loss is not None:
+            self.validation_losses.setdefault(report.model_name, []).append(report.validation_loss)
+
+    def fitted(self, name: str, history: History) -> None:
+        self.told.append(f"fitted {name}")
+
+    def compared(self, material: Material, comparison: Comparison) -> None:
+        self.told.append("compared")
+
+    def exported(self, outcome: Outcome) -> None:
+        self.told.append("exported")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A finished experiment: its artifacts folder, what came of it, and what its reporter was told."""
+
+    artifacts: Path
+    outcome: Outcome
+    reporter: Silent
+
+    def run(self, name: str) -> TrainedRun:
+        (candidate,) = (one for one in self.outcome.candidates if one.run.name == name)
+        return candidate.run
+
+
+SMALL = ("vocabulary.size=200", "pipeline.sequence_length=24", "pipeline.batch_size=16")
+SMALLER = {
+    "linear": ("model.num_buckets=1024", "model.epochs=2"),
+    "lstm": ("model.embedding_dim=16", "model.hidden_dim=8", "model.epochs=2"),
+    "transformer": ("model.embedding_dim=16", "model.intermediate_dim=16", "model.num_heads=2", "model.epochs=2"),
+}
+
+
+def small_config(model_name: str, reviews: Path, *overrides: str) -> RunConfig:
+    """The configuration of a model that trains on `reviews` in a second or two."""
+    data = {"source": str(reviews), "text_column": "review", "label_column": "stars", "group_column": "film"}
+    return resolve_config(model_name, {}, [*SMALL, *SMALLER[model_name], *overrides], data)
+
+
+@pytest.fixture(scope="session")
+def experiment(reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """All three models trained on `reviews`, tracked in a SQLite store, the champion exported."""
+    artifacts = tmp_path_factory.mktemp("experiment") / "artifacts"
+    reporter = Silent()
+    outcome = run_experiment([small_config(name, reviews) for name in MODELS], artifacts, reporter)
+    return Experiment(artifacts, outcome, reporter)

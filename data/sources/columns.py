@@ -3,6 +3,7 @@
 import difflib
 import math
 import re
+from collections.abc import Collection
 from typing import Any
 
 import pandas as pd
@@ -29,8 +30,8 @@ def rows_of(table: Table, config: DataConfig, split: str | None) -> pd.DataFrame
     Raises:
         DataError: a column is missing or holds another type; a label, split or group is null or unknown.
     """
-    text_column = find_column(table, config.text_column or "text", "text")
-    label_column = find_column(table, config.label_column or "label", "label")
+    text_column = find_column(table.name, table.columns, config.text_column or "text", "text")
+    label_column = find_column(table.name, table.columns, config.label_column or "label", "label")
     texts = [_text(value, place, text_column) for value, place in _cells(table, text_column)]
     # A row without a text is dropped later, so whatever else it lacks does not matter.
     labels = [
@@ -39,7 +40,7 @@ def rows_of(table: Table, config: DataConfig, split: str | None) -> pd.DataFrame
     ]
     groups: list[str | None] = [None] * len(texts)
     if config.group_column is not None:
-        group_column = find_column(table, config.group_column, "group")
+        group_column = find_column(table.name, table.columns, config.group_column, "group")
         groups = [
             "" if text is None else _name(value, place, group_column, "group")
             for text, (value, place) in zip(texts, _cells(table, group_column), strict=True)
@@ -50,15 +51,15 @@ def rows_of(table: Table, config: DataConfig, split: str | None) -> pd.DataFrame
     )
 
 
-def find_column(table: Table, name: str, role: str) -> str:
-    """Return the name if the table has such a column; the DataError otherwise says which one was meant."""
-    if name in table.columns:
+def find_column(file: str, columns: Collection[str], name: str, role: str) -> str:
+    """Return the name if the file has such a column; the DataError otherwise says which one was meant."""
+    if name in columns:
         return name
-    closest = difflib.get_close_matches(name, table.columns, n=1)
-    by_custom = [column for column in table.columns if column.lower() in [role, *OTHER_NAMES.get(role, [])]]
+    closest = difflib.get_close_matches(name, columns, n=1)
+    by_custom = [column for column in columns if column.lower() in [role, *OTHER_NAMES.get(role, [])]]
     meant = [*by_custom, *closest] if name == role else [*closest, *by_custom]
     hint = f"Did you mean --{role}-column {meant[0]}?" if meant else f"Name it with --{role}-column."
-    raise DataError(f"{table.name} has no column {name!r}. It has: {', '.join(table.columns)}. {hint}")
+    raise DataError(f"{file} has no column {name!r}. It has: {', '.join(columns)}. {hint}")
 
 
 def _cells(table: Table, column: str) -> "zip[tuple[Any, str]]":
@@ -115,7 +116,7 @@ def _splits(table: Table, config: DataConfig) -> list[str | None]:
     """Read the split column: the one that was named, or `split` if it is there and is about splits."""
     if config.split_column is None and "split" not in table.columns:
         return [None] * len(table.places)
-    column = find_column(table, config.split_column or "split", "split")
+    column = find_column(table.name, table.columns, config.split_column or "split", "split")
     values = [str(value).strip().lower() for value in table.columns[column]]
     if config.split_column is None and not any(value in SPLIT_NAMES for value in values):
         return [None] * len(values)  # a column that happens to have the name

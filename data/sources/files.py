@@ -8,7 +8,8 @@ import pandas as pd
 from data.errors import DataError
 from data.sources.columns import rows_of
 from data.sources.rows import SPLIT_NAMES, DataConfig, RawRows, make_rows
-from data.sources.tables import known_suffixes, read_table, read_text
+from data.sources.streams import known_suffixes
+from data.sources.tables import read_table, read_text
 
 
 def load_files(config: DataConfig) -> RawRows:
