@@ -78,12 +78,18 @@ def fit_temperature(logits: npt.ArrayLike, label_ids: npt.ArrayLike) -> float:
 
     One number for all classes, so no predicted label changes. Lies within `TEMPERATURES`; 1.0 where no
     temperature is better than that. RequestError for logits and labels that do not fit or are not finite.
-    Source: Guo et al., 2017, "On calibration of modern neural networks".
+    Source: Guo et al., 2017, "On calibration of modern neural networks". The targets are Platt's, 1999: a label
+    seen on n examples is believed with (n + 1) / (n + 2), or a small split without an error would call for
+    certainty. On thousands of examples this changes nothing that can be seen.
     """
     ids, values = check_examples(label_ids, logits, "logits")
+    doubt = 1 / (len(ids) + 2)
+    targets = np.full(values.shape, doubt / (values.shape[1] - 1))
+    targets[np.arange(len(ids)), ids] = 1 - doubt
 
     def loss(log_temperature: float) -> float:
-        return negative_log_likelihood(values, ids, float(np.exp(log_temperature)))
+        log_probabilities = special.log_softmax(values / np.exp(log_temperature), axis=1)
+        return float(-(targets * log_probabilities).sum(axis=1).mean())
 
     # The loss is convex in 1/T, so it has one valley in log T and a bounded search finds it.
     found = optimize.minimize_scalar(

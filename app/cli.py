@@ -5,6 +5,7 @@ TensorFlow, Keras and MLflow are imported inside the commands, so that `--help` 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from app.prediction import Answer, Classifier
 
 EXIT_FAILED, EXIT_REQUEST = 1, 2
+PLAIN_WIDTH = 100  # of lines when nobody says how wide the window is
 DEMO_MODELS = ["linear", "lstm", "transformer"]
 DEMO_TEXTS = ["A small gem of a movie that defies classification.", "By the end, I was looking for the exit."]
 
@@ -87,31 +89,36 @@ def train(
     label_column: Annotated[str | None, typer.Option(help="Column of the labels.")] = None,
     split_column: Annotated[str | None, typer.Option(help="Column that names each row's split.")] = None,
     group_column: Annotated[str | None, typer.Option(help="Column whose values stay on one side of a split.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the experiment and its exports; the data's by default.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings, e.g. a run's config.toml.")] = None,
     settings: Settings = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, dropout and batch order.")] = None,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Repeat bit for bit; slower.")] = False,
+    class_weights: Annotated[str | None, typer.Option(help="balanced: rare classes weigh more; or none.")] = None,
     artifacts: Artifacts = DEFAULT_ARTIFACTS,
     as_json: AsJson = False,
 ) -> None:
     """Train models on the same data, compare them, export the best."""
     console = _console(as_json)
     named = {
-        "source": data,
-        "validation": validation_data,
-        "test": test_data,
-        "archive": archive,
-        "text_column": text_column,
-        "label_column": label_column,
-        "split_column": split_column,
-        "group_column": group_column,
+        "data.source": data,
+        "data.name": name,
+        "data.validation": validation_data,
+        "data.test": test_data,
+        "data.archive": archive,
+        "data.text_column": text_column,
+        "data.label_column": label_column,
+        "data.split_column": split_column,
+        "data.group_column": group_column,
+        "fit.class_weights": class_weights,
+        "seed": seed,
+        "deterministic": deterministic or None,
     }
-    overrides = [*(settings or []), *([f"seed={seed}"] if seed is not None else [])]
-    overrides += ["deterministic=true"] if deterministic else []
     _greet(console)
-    given = {key: value for key, value in named.items() if value is not None}
-    configs = _resolve(models or [], config, overrides, {**given, "cache": artifacts / "cache"})
-    outcome = _run(configs, artifacts, console)
+    configs = _resolve(models or [], config, [*(settings or []), *_as_settings(named)], artifacts)
+    outcome = _run(configs, artifacts, _reporter(console))
     if as_json:
         _print_json(outcome.to_dict())
     _next(
@@ -120,6 +127,7 @@ def train(
         (f'valence predict "{DEMO_TEXTS[0]}"', "label and probabilities"),
         ("valence ui", "the runs, side by side, in MLflow"),
     )
+    _exit_if_any_failed(outcome)
 
 
 @cli.command()
@@ -128,7 +136,7 @@ def demo(settings: Settings = None, artifacts: Artifacts = DEFAULT_ARTIFACTS, as
     console = _console(as_json)
     _greet(console)
     reporter = _reporter(console)
-    outcome = _run(_resolve(DEMO_MODELS, None, settings or [], {}), artifacts, console, reporter)
+    outcome = _run(_resolve(DEMO_MODELS, None, settings or [], artifacts), artifacts, reporter)
     answers = _serve_once(outcome, reporter)
     if as_json:
         _print_json({**outcome.to_dict(), "served": answers})
@@ -142,6 +150,7 @@ def demo(settings: Settings = None, artifacts: Artifacts = DEFAULT_ARTIFACTS, as
             "your data",
         ),
     )
+    _exit_if_any_failed(outcome)
 
 
 @cli.command()
@@ -150,10 +159,16 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check that an export answers as the classifier that was evaluated."""
+    from app.serving.verification import VerificationError
     from app.serving.verification import verify as verify_export
 
     console = _console(as_json)
-    found = verify_export(version_folder)
+    try:
+        found = verify_export(version_folder)
+    except VerificationError as error:
+        if as_json and error.verification:
+            _print_json(dataclasses.asdict(error.verification))
+        raise
     if as_json:
         _print_json(dataclasses.asdict(found))
     console.print(
@@ -174,7 +189,10 @@ def ui(
     """Open MLflow's own UI on the runs."""
     console = _console(as_json=False)
     uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if uri is None:
+    if uri and uri.startswith(("http://", "https://")):
+        console.print(f"the runs are on the tracking server {uri} (MLFLOW_TRACKING_URI): open it in a browser")
+        return
+    if not uri:
         database = artifacts / "mlflow.db"
         if not database.is_file():
             raise RequestError(f"no runs yet: {database} is not there. Train first: python train.py lstm transformer")
@@ -192,7 +210,10 @@ def ui(
         "--port",
         str(port),
     ]
-    raise typer.Exit(subprocess.call(command))
+    try:
+        raise typer.Exit(subprocess.call(command, env={"MLFLOW_DISABLE_TELEMETRY": "true", **os.environ}))
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None  # how the page is meant to end
 
 
 @cli.command()
@@ -208,7 +229,9 @@ def serve(
         int, typer.Option("--rest_api_port", "--rest-api-port", help="REST port; 0 takes a free one.")
     ] = 8501,
     host: Annotated[str, typer.Option(help="Address to listen on; this machine alone by default.")] = "127.0.0.1",
-    engine: Annotated[str, typer.Option(help="auto, embedded, tensorflow-serving or docker.")] = "auto",
+    engine: Annotated[
+        str, typer.Option(help="embedded, tensorflow-serving, docker, or auto: what is there.")
+    ] = "embedded",
     gpu: Annotated[bool, typer.Option("--gpu", help="docker: the GPU image, with all GPUs.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command and exit.")] = False,
     artifacts: Artifacts = DEFAULT_ARTIFACTS,
@@ -320,22 +343,35 @@ def _tell_ready(console: Console, url: str, name: str) -> None:
     _next(console, (f"curl -d '{body}' {url}/v1/models/{name}:predict", "ask it"))
 
 
-def _resolve(
-    models: Sequence[str], file: Path | None, overrides: Sequence[str], data: dict[str, Any]
-) -> list[RunConfig]:
+def _as_settings(named: dict[str, Any]) -> list[str]:
+    """Write options as `--set` would, to come after those given with it: a named option wins."""
+    values = {key: str(value) if isinstance(value, Path) else value for key, value in named.items()}
+    return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value is not None]
+
+
+def _resolve(models: Sequence[str], file: Path | None, overrides: Sequence[str], artifacts: Path) -> list[RunConfig]:
     """Return one configuration a model; those named, or the one of the file, or all."""
     _import_tensorflow()
     from app.config import read_toml, resolve_configs
 
-    return resolve_configs(models, read_toml(file) if file else {}, overrides, data)
+    return resolve_configs(models, read_toml(file) if file else {}, overrides, {"cache": artifacts / "cache"})
 
 
-def _run(
-    configs: Sequence[RunConfig], artifacts: Path, console: Console, reporter: TerminalReporter | None = None
-) -> Outcome:
+def _run(configs: Sequence[RunConfig], artifacts: Path, reporter: TerminalReporter) -> Outcome:
     from app.experiment import run_experiment
 
-    return run_experiment(configs, artifacts, reporter or _reporter(console))
+    try:
+        # MLflow prints to standard output, which belongs to --json.
+        with contextlib.redirect_stdout(sys.stderr):
+            return run_experiment(configs, artifacts, reporter)
+    finally:
+        reporter.close()
+
+
+def _exit_if_any_failed(outcome: Outcome) -> None:
+    if outcome.failures:
+        _complain(f"{', '.join(outcome.failures)} failed; compared and exported are the others")
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _serve_once(outcome: Outcome, reporter: TerminalReporter) -> list[Answer]:
@@ -360,7 +396,9 @@ def _reporter(console: Console) -> TerminalReporter:
 
 
 def _console(as_json: bool) -> Console:
-    console = Console(stderr=as_json)
+    # The stream of now: what MLflow prints to standard output later is sent elsewhere, the report is not.
+    stream = sys.stderr if as_json else sys.stdout
+    console = Console(file=stream, width=None if stream.isatty() else PLAIN_WIDTH)
     handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False, show_level=False)
     logging.getLogger("valence").handlers = [handler]
     return console

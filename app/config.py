@@ -26,8 +26,6 @@ class FitConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Share of all steps in which the learning rate rises to its peak; then it falls along a cosine."""
     clip_norm: float = Field(1.0, gt=0)
     label_smoothing: float = Field(0.05, ge=0, lt=1)
-    ema_momentum: float = Field(0.99, ge=0, lt=1)
-    """The weights kept are a running average over about 1 / (1 - momentum) steps; 0 keeps those of the last step."""
     patience: int = Field(2, ge=1)
     """Epochs without a lower validation loss before training stops."""
     class_weights: Literal["none", "balanced"] = "none"
@@ -99,7 +97,7 @@ def resolve_config(
     _check_model(model_name)
     settings = {key: dict(value) if isinstance(value, Mapping) else value for key, value in file.items()}
     if isinstance(settings.setdefault("data", {}), dict):  # else RunConfig refuses it below
-        settings["data"] |= data or {}
+        settings["data"] |= dict(data or {})
     for override in overrides:
         _apply(override, settings)
     if settings.setdefault("model_name", model_name) != model_name:

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.status import Status
 from rich.table import Table
 
 from app import wording
@@ -18,7 +19,6 @@ from app.fitting import EpochReport, History
 from app.training import Material
 
 INDENT = 2
-PLAIN_WIDTH = 100  # where lines end when nobody says how wide the reader's window is
 
 
 class TerminalReporter:
@@ -28,14 +28,33 @@ class TerminalReporter:
         self._console = console
         self._stage = 0
         self._bar: TrainingBar | None = None
+        self._status: Status | None = None
+        self._tenth = -1
 
-    def progress(self, done: int, total: int | None) -> None:
-        """Tell how much of a download has come."""
-        of = f" of {total / 1e6:,.0f}" if total else ""
-        self._console.print(f"downloading: {done / 1e6:,.0f}{of} MB", end="\r" if self._console.is_terminal else "\n")
+    def doing(self, what: str) -> None:
+        """Tell what takes a while; on a terminal it gives way to what comes next."""
+        if not self._console.is_terminal:
+            self.line(f"{what} ...")
+            return
+        self._quiet()
+        self._status = self._console.status(f"{what} ...")
+        self._status.start()
+
+    def downloaded(self, done: int, total: int | None) -> None:
+        """Tell how much of a download has come, every tenth of it."""
+        tenth = 10 * done // total if total else done // 10_000_000
+        if tenth != self._tenth:
+            self._tenth = tenth
+            of = f" of {total / 1e6:,.0f}" if total else ""
+            self.doing(f"downloading: {done / 1e6:,.0f}{of} MB")
+
+    def close(self) -> None:
+        """Take away whatever still moves."""
+        self._quiet()
 
     def prepared(self, material: Material) -> None:
         """Show the data card."""
+        self._quiet()
         self.stage("Data", material.card.lines())
         self.stage("Train")
 
@@ -52,13 +71,16 @@ class TerminalReporter:
 
     def fitted(self, name: str, history: History) -> None:
         """Put one line that stays in place of the bar."""
-        if self._bar is not None:
-            self._bar.remove()
-            self._bar = None
+        self._quiet()
         self.line(
-            f"{name:<12} {wording.duration(history.seconds)}   {len(history.loss)} epochs, {history.ended}; "
-            f"kept epoch {history.best_epoch}, validation loss {min(history.validation_loss):.3f}"
+            f"{name:<12} {wording.duration(history.seconds)}   {history.ended}; "
+            f"best: epoch {history.best_epoch}, validation loss {min(history.validation_loss):.3f}"
         )
+
+    def failed(self, name: str, reason: str) -> None:
+        """Tell that one model of several came to nothing."""
+        self._quiet()
+        self.line(f"{name:<12} failed: {reason}")
 
     def compared(self, material: Material, comparison: Comparison) -> None:
         """Show the table and the verdict."""
@@ -76,8 +98,23 @@ class TerminalReporter:
             f"{checked.largest_difference:.0e} in a fresh process"
         ]
         if len(outcome.candidates) > 1:
-            lines.append(f"champion: {run.name}, lowest log loss on validation ({run.validation_log_loss:.3f})")
+            lines.append(
+                f"champion: {run.name}, the lowest calibrated log loss on validation ({run.validation_log_loss:.3f})"
+            )
+        if outcome.was_better_before and outcome.before:
+            lines.append(
+                f"The champion until now, {outcome.before.model} (registered version {outcome.before.version}), "
+                f"was better on the same validation split ({outcome.before.validation_log_loss:.3f})."
+            )
         self.stage("Export", lines)
+
+    def _quiet(self) -> None:
+        if self._bar is not None:
+            self._bar.remove()
+            self._bar = None
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
 
     def stage(self, title: str, lines: Iterable[str] = ()) -> None:
         """Start a numbered stage."""
@@ -129,7 +166,7 @@ def comparison_table(rows: list[dict[str, str]]) -> Table:
     """Render the rows of a comparison, one a model; it folds where the window is narrow."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column, heading in enumerate(rows[0]):
-        table.add_column(heading, justify="left" if column < 2 else "right", overflow="fold")
+        table.add_column(heading, justify="left" if column < 2 else "right", no_wrap=column == 1, overflow="fold")
     for row in rows:
         table.add_row(*row.values())
     return table
@@ -137,11 +174,10 @@ def comparison_table(rows: list[dict[str, str]]) -> Table:
 
 def write_wrapped(console: Console, text: str, indent: int = 0) -> None:
     """Write a paragraph, continued at the same indent; never cut, no markup read into it."""
-    width = console.width if console.is_terminal else PLAIN_WIDTH
     margin = " " * indent
     wrapped = textwrap.fill(
         text,
-        width,
+        console.width,
         initial_indent=margin,
         subsequent_indent=margin,
         break_long_words=False,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,8 +19,8 @@ from app.config import RunConfig
 from app.export import publish, write_saved_model
 from app.fitting import EpochReport, History
 from app.serving.predictor import Predictor
-from app.serving.verification import Verification, verify
-from app.tracking import Run, Tracker
+from app.serving.verification import Verification, VerificationError, verify
+from app.tracking import Champion, Run, Tracker
 from app.training import Material, TrainedRun, prepare, train
 
 LATENCY_TEXTS = 50
@@ -28,7 +29,10 @@ LATENCY_TEXTS = 50
 class Reporter(Protocol):
     """Who is told how an experiment goes on, as it goes on."""
 
-    def progress(self, done: int, total: int | None) -> None:
+    def doing(self, what: str) -> None:
+        """Tell what takes a while now."""
+
+    def downloaded(self, done: int, total: int | None) -> None:
         """Tell how many bytes of a download have come, of how many."""
 
     def prepared(self, material: Material) -> None:
@@ -39,6 +43,9 @@ class Reporter(Protocol):
 
     def fitted(self, name: str, history: History) -> None:
         """Tell how the training of one model ended."""
+
+    def failed(self, name: str, reason: str) -> None:
+        """Tell that one model of several came to nothing."""
 
     def compared(self, material: Material, comparison: Comparison) -> None:
         """Tell the figures and the verdict."""
@@ -67,7 +74,7 @@ class Candidate:
             "validation_log_loss": self.run.validation_log_loss,
             "temperature": self.run.temperature,
             "evaluation": self.run.evaluation.to_dict(),
-            "training": dataclasses.asdict(self.run.history),
+            "training": {**dataclasses.asdict(self.run.history), "best_epoch": self.run.history.best_epoch},
             "milliseconds_per_text": self.milliseconds_per_text,
             "golden_difference": self.verification.largest_difference,
         }
@@ -75,13 +82,27 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What came of an experiment; `export` is the champion's version folder."""
+    """What came of an experiment.
+
+    `export` is the champion's version folder; `failures` model name -> reason; `before` the champion until now.
+    """
 
     material: Material
     candidates: tuple[Candidate, ...]
+    failures: dict[str, str]
     comparison: Comparison
     champion: Candidate
     export: Path
+    before: Champion | None
+
+    @property
+    def was_better_before(self) -> bool:
+        """Whether the champion until now did better on the same data: its validation split is the same."""
+        return (
+            self.before is not None
+            and self.before.data_fingerprint == self.material.fingerprints["data"]
+            and self.before.validation_log_loss < self.champion.run.validation_log_loss
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a program would read, JSON-able."""
@@ -90,6 +111,7 @@ class Outcome:
             "fingerprints": self.material.fingerprints,
             "runs": [candidate.to_dict() for candidate in self.candidates],
             "comparison": self.comparison.to_dict(),
+            "failures": self.failures,
             "champion": self.champion.run.name,
             "export": str(self.export),
         }
@@ -101,27 +123,46 @@ def run_experiment(configs: Sequence[RunConfig], artifacts: Path, reporter: Repo
     The champion is the model with the lowest log loss on validation, after calibration: the test split only
     measures, it chooses nothing.
     """
-    material = prepare(configs[0], artifacts / "cache", reporter.progress)
-    reporter.prepared(material)
     tracker = Tracker(artifacts)
-    name = material.splits.name
-    base = artifacts / "exports" / name
-    base.mkdir(parents=True, exist_ok=True)
-    # Beside the versions, so that publishing is a rename; the dot keeps TensorFlow Serving from looking inside.
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=base) as aside:
-        candidates = tuple(
-            make_candidate(config, material, tracker, Path(aside) / config.model_name, reporter) for config in configs
-        )
-        champion = min(candidates, key=lambda candidate: candidate.run.validation_log_loss)
-        comparison = compare([as_contender(candidate) for candidate in candidates])
-        reporter.compared(material, comparison)
-        version = publish(champion.saved_model, base)
-    tracker.crown(name, champion.registered_version, version)
+    with _folder_for_now(artifacts / "cache", "token-ids-") as cache:
+        material = prepare(configs[0], cache, reporter)
+        reporter.prepared(material)
+        # Beside the versions, so that publishing is a rename; the dot keeps TensorFlow Serving from looking inside.
+        exports = artifacts / "exports" / material.splits.name
+        with _folder_for_now(exports, ".writing-") as aside:
+            candidates, failures = make_candidates(configs, material, tracker, aside, reporter)
+            champion = min(candidates, key=lambda candidate: candidate.run.validation_log_loss)
+            comparison = compare([as_contender(candidate) for candidate in candidates])
+            reporter.compared(material, comparison)
+            version = publish(champion.saved_model, exports)
+    before = tracker.champion(material.splits.name)
+    tracker.crown(material.splits.name, champion.registered_version, version)
     for candidate in candidates:
         tracker.attach(candidate.run_id, "comparison.json", comparison.to_dict())
-    outcome = Outcome(material, candidates, comparison, champion, version)
+    outcome = Outcome(material, candidates, failures, comparison, champion, version, before)
     reporter.exported(outcome)
     return outcome
+
+
+def make_candidates(
+    configs: Sequence[RunConfig], material: Material, tracker: Tracker, folder: Path, reporter: Reporter
+) -> tuple[tuple[Candidate, ...], dict[str, str]]:
+    """Train every configuration; return those that came out whole, and model name -> reason of the others.
+
+    Raises:
+        FloatingPointError, VerificationError: that of the last model, when no model came out whole.
+    """
+    candidates: list[Candidate] = []
+    failures: dict[str, str] = {}
+    for config in configs:
+        try:
+            candidates.append(make_candidate(config, material, tracker, folder / config.model_name, reporter))
+        except (FloatingPointError, VerificationError) as error:
+            if len(configs) == len(failures) + 1:
+                raise
+            failures[config.model_name] = str(error)
+            reporter.failed(config.model_name, str(error))
+    return tuple(candidates), failures
 
 
 def make_candidate(
@@ -136,7 +177,16 @@ def make_candidate(
         verification = verify(folder)
         milliseconds = measure_latency(folder, material.splits.test.texts)
         log_result(run, trained, verification, milliseconds)
-        version = run.log_saved_model(folder, material.splits.name, example=material.splits.test.texts[0])
+        version = run.log_saved_model(
+            folder,
+            registered_name=material.splits.name,
+            example=material.splits.test.texts[0],
+            tags={
+                "model": trained.name,
+                "fingerprint.data": material.fingerprints["data"],
+                "validation_log_loss": repr(trained.validation_log_loss),
+            },
+        )
     return Candidate(trained, run.id, version, folder, verification, milliseconds)
 
 
@@ -222,6 +272,14 @@ def as_contender(candidate: Candidate) -> Contender:
         training_seconds=run.history.seconds,
         milliseconds_per_text=candidate.milliseconds_per_text,
     )
+
+
+@contextlib.contextmanager
+def _folder_for_now(parent: Path, prefix: str) -> Iterator[Path]:
+    """Make a folder below `parent` that goes at the end."""
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as folder:
+        yield Path(folder)
 
 
 def _milliseconds(predictor: Predictor, text: str) -> float:

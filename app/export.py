@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,37 +13,17 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
-from app.serving.verification import GOLDEN_FILE, WARMUP_FILE, verify
+from app.serving.verification import EXTRA_FOLDER, GOLDEN_FILE, WARMUP_FILE
 from app.training import TrainedRun
-from models import MODELS
 
 GOLDEN_TEXTS = 64
 WARMUP_BATCHES = (1, 8, 32)  # texts a request: a first request of any of these sizes finds everything traced
 
 
-def export(run: TrainedRun, exports: Path, name: str) -> Path:
-    """Write a run below `exports`/`name`, check it in a fresh process, and only then give it its version number.
-
-    Returns:
-        `exports`/`name`/`version`, version being the next integer.
-
-    Raises:
-        VerificationError: the written model does not answer as the evaluated one did; nothing is left behind.
-    """
-    base = exports / name
-    base.mkdir(parents=True, exist_ok=True)
-    # TensorFlow Serving takes a folder with an integer name as soon as it sees it, so it must come into being whole.
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=base) as aside:
-        written = Path(aside) / "model"
-        write_saved_model(run, written, name)
-        verify(written)
-        return publish(written, base)
-
-
 def publish(written: Path, base: Path) -> Path:
     """Move a finished SavedModel folder to the next integer below `base`; whole or not at all."""
-    for file in sorted(written.rglob("*")):
-        _fsync(file)
+    for path in (*written.rglob("*"), written):
+        _fsync(path)
     while True:
         version = base / str(1 + max((int(path.name) for path in base.iterdir() if path.name.isdecimal()), default=0))
         try:
@@ -60,37 +39,16 @@ def publish(written: Path, base: Path) -> Path:
 def write_saved_model(run: TrainedRun, folder: Path, name: str) -> None:
     """Write the SavedModel with its golden answers and warm-up records inside `assets.extra`."""
     archive = keras.export.ExportArchive()
-    model = portable_copy(run)
-    archive.track(model)
-    archive.add_endpoint("serving_default", classify_endpoint(run, model))
+    archive.track(run.model)
+    archive.add_endpoint("serving_default", classify_endpoint(run))
     archive.write_out(str(folder), verbose=False)
-    extra = folder / "assets.extra"
+    extra = folder / EXTRA_FOLDER
     extra.mkdir()
     (extra / GOLDEN_FILE).write_text(json.dumps(golden_answers(run), ensure_ascii=False), encoding="utf-8")
     write_warmup(extra / WARMUP_FILE, name, run.material.splits.test.texts)
 
 
-def portable_copy(run: TrainedRun) -> keras.Model:
-    """Build the trained network again so that its graph runs on any device, with exactly its weights.
-
-    An LSTM traced where a GPU is seen holds a cuDNN operation that no CPU can run.
-    """
-    model = build_for_export(run)
-    model.set_weights(run.model.get_weights())
-    return model
-
-
-def build_for_export(run: TrainedRun) -> keras.Model:
-    """Build the network of a run in its portable configuration, weights not yet set."""
-    return MODELS[run.name].build(
-        run.config.model.portable(),
-        vocabulary_size=len(run.material.vocabulary),
-        num_classes=len(run.material.splits.label_names),
-        sequence_length=run.config.pipeline.sequence_length,
-    )
-
-
-def classify_endpoint(run: TrainedRun, model: keras.Model) -> Any:
+def classify_endpoint(run: TrainedRun) -> Any:
     """Return the function of `serving_default`.
 
     `text` string[batch] -> `label` string[batch], `confidence` float32[batch], `probabilities` float32[batch, classes],
@@ -105,7 +63,7 @@ def classify_endpoint(run: TrainedRun, model: keras.Model) -> Any:
         rows = tf.shape(text)[0]
         # An LSTM cannot run on no rows at all; a request without texts gets the answer to one text, cut to none.
         some = tf.cond(rows > 0, lambda: text, lambda: tf.constant([""]))
-        logits = tf.cast(model(tokenizer(some), training=False), tf.float32)[:rows]
+        logits = tf.cast(run.model(tokenizer(some), training=False), tf.float32)[:rows]
         probabilities = tf.nn.softmax(logits / temperature)
         classes = tf.broadcast_to(label_names, [rows, len(run.material.splits.label_names)])
         return {

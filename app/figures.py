@@ -7,11 +7,8 @@ Okabe & Ito, 2008, which readers with any kind of colour vision can tell apart.
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -243,18 +240,3 @@ def _plain(*several: Axes) -> None:
 def _legend() -> dict[str, Any]:
     font = {"family": list(font_families()), "size": 8}
     return {"framealpha": 0.85, "edgecolor": "none", "prop": font}
-
-
-def save_png(figure: Figure, path: Path) -> None:
-    """Write the figure as PNG; the file is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            figure.savefig(file, format="png")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(aside).replace(path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise

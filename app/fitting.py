@@ -38,7 +38,7 @@ Listener = Callable[[EpochReport], None]
 
 @dataclass
 class History:
-    """One entry an epoch, in order; `learning_rate` at its end. `best_epoch` counts from 1."""
+    """One entry an epoch, in order, losses in nats a row; `learning_rate` at its end. `best_epoch` counts from 1."""
 
     loss: list[float] = field(default_factory=list)
     validation_loss: list[float] = field(default_factory=list)
@@ -46,7 +46,8 @@ class History:
     learning_rate: list[float] = field(default_factory=list)
     seconds: float = 0.0
     cpu_seconds: float = 0.0
-    ended: str = "all epochs"
+    ended: str = ""
+    """How training ended: "5 epochs", "stopped after 4", "interrupted in epoch 3"."""
 
     @property
     def best_epoch(self) -> int:
@@ -77,14 +78,12 @@ def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Liste
     stopper = keras.callbacks.EarlyStopping(
         "val_log_loss", mode="min", patience=config.fit.patience, restore_best_weights=True
     )
-    # Before the stopper in the list, so that the weights it keeps are the averaged ones it judged.
-    averaging = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.fit.ema_momentum else []
     with _ctrl_c(recorder.interrupt):
         model.fit(
             datasets.train.training_batches(config.seed),
             validation_data=datasets.validation.labelled_batches(),
             epochs=config.model.epochs,
-            callbacks=[*averaging, recorder, stopper],
+            callbacks=[recorder, stopper],
             class_weight=class_weights(datasets.train.label_ids, config),
             shuffle=False,  # the pipeline shuffles; Keras warns unless told so
             verbose=0,
@@ -93,10 +92,7 @@ def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Liste
 
 
 def make_optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Optimizer:
-    """AdamW (Loshchilov & Hutter, 2019) with a linear warm-up, then a cosine down to zero.
-
-    The running average of the weights is Polyak & Juditsky's, 1992, in its exponential form.
-    """
+    """AdamW (Loshchilov & Hutter, 2019) with a linear warm-up, then a cosine down to zero."""
     warmup_steps = round(config.fit.warmup_fraction * total_steps)
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup_steps else config.model.learning_rate,
@@ -109,8 +105,6 @@ def make_optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Opti
         weight_decay=config.fit.weight_decay,
         beta_2=0.99,
         global_clipnorm=config.fit.clip_norm,
-        use_ema=config.fit.ema_momentum > 0,
-        ema_momentum=config.fit.ema_momentum or 0.99,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
@@ -158,31 +152,42 @@ class _Recorder(keras.callbacks.Callback):
         self._epoch = epoch + 1
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        loss = float((logs or {})["loss"])
-        if not np.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss of {self._config.model_name} became {loss} in epoch {self._epoch}, step {batch + 1}: "
-                f"lower model.learning_rate ({self._config.model.learning_rate})"
-            )
+        # Without label smoothing, so that it can be held against the validation loss.
+        loss = self._finite((logs or {})["log_loss"], f"epoch {self._epoch}, step {batch + 1}")
         self._report(batch + 1, loss)
-        if self._interrupted:
-            self.history.ended = "interrupted"
-            self.model.stop_training = True
+        self._stop_if_asked()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         logs = logs or {}
         history = self.history
-        history.loss.append(float(logs["loss"]))
-        history.validation_loss.append(float(logs["val_log_loss"]))
+        history.loss.append(float(logs["log_loss"]))
+        history.validation_loss.append(self._finite(logs["val_log_loss"], f"validation, epoch {self._epoch}"))
         history.validation_accuracy.append(float(logs["val_accuracy"]))
         history.learning_rate.append(float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)))
         self._report(self._steps, history.loss[-1], history.validation_loss[-1], history.validation_accuracy[-1])
+        self._stop_if_asked()  # during validation: no step of another epoch
 
     def on_train_end(self, logs: dict | None = None) -> None:
         self.history.seconds = time.perf_counter() - self._started
         self.history.cpu_seconds = time.process_time() - self._cpu_started
-        if self.history.ended != "interrupted" and len(self.history.loss) < self._config.model.epochs:
-            self.history.ended = "stopped early"
+        epochs = len(self.history.loss)
+        if not self._interrupted:
+            self.history.ended = (
+                f"{epochs} epochs" if epochs == self._config.model.epochs else f"stopped after {epochs}"
+            )
+
+    def _stop_if_asked(self) -> None:
+        if self._interrupted:
+            self.history.ended = f"interrupted in epoch {self._epoch}"
+            self.model.stop_training = True
+
+    def _finite(self, loss: float, where: str) -> float:
+        if not np.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss of {self._config.model_name} became {loss} in {where}: "
+                f"lower model.learning_rate ({self._config.model.learning_rate:g})"
+            )
+        return float(loss)
 
     def _report(
         self, step: int, loss: float, validation_loss: float | None = None, accuracy: float | None = None
@@ -197,10 +202,11 @@ class _Recorder(keras.callbacks.Callback):
 @contextlib.contextmanager
 def _ctrl_c(interrupt: Callable[[], None]) -> Iterator[None]:
     """Call `interrupt` at the first Ctrl-C; a second one ends the program as usual."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set a signal handler
-        return
     before = signal.getsignal(signal.SIGINT)
+    # Only the main thread may set a handler. A job in the background ignores Ctrl-C, which is meant for others.
+    if threading.current_thread() is not threading.main_thread() or before == signal.SIG_IGN:
+        yield
+        return
 
     def once(*_: object) -> None:
         signal.signal(signal.SIGINT, before)

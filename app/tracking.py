@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.metadata
+import io
 import logging
 import os
 import platform
@@ -11,81 +13,133 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Who reads other people's reviews tells nobody about it: MLflow's usage reports are off unless asked for.
+# Who reads other people's reviews tells nobody about it: MLflow's usage reports are off unless asked for. MLflow
+# decides while it is imported, so this stands before the import.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow
 import pandas as pd
 from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
 
 import app
+from app.errors import RequestError
 from data.splits import Splits
 
 STACK = ("tensorflow", "tensorflow-text", "keras", "keras-hub", "tokenizers", "mlflow", "numpy", "pandas")
+# What the code that is logged with a model imports.
+SERVING_REQUIREMENTS = ("tensorflow", "tensorflow-text", "tensorflow-serving-api", "protobuf", "numpy", "pandas")
 CHAMPION = "champion"
-SERVING_REQUIREMENTS = ("tensorflow", "tensorflow-text", "numpy", "pandas")
+QUIET_LOGGERS = ("mlflow", "alembic")
+
+
+class TrackingError(RuntimeError):
+    """The tracking server or store did not do what it was asked."""
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A registered version that the alias `champion` points at, with what it was chosen by."""
+
+    version: str
+    model: str
+    data_fingerprint: str
+    validation_log_loss: float
 
 
 class Tracker:
     """The tracking server or local store that runs are written to."""
 
     def __init__(self, artifacts: Path) -> None:
-        """Use MLFLOW_TRACKING_URI, or else SQLite at `artifacts`/mlflow.db, made here if it is not there."""
+        """Use MLFLOW_TRACKING_URI, or else SQLite at `artifacts`/mlflow.db, made here if it is not there.
+
+        Raises:
+            RequestError: nothing that can be used answers there.
+        """
         self.uri = tracking_uri(artifacts)
-        self._artifact_location = None if "MLFLOW_TRACKING_URI" in os.environ else (artifacts / "mlruns").resolve()
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)  # each start would list its database migrations
-        mlflow.set_tracking_uri(self.uri)
-        self.client = mlflow.MlflowClient()
-        # The first call makes the database; two processes that make it at once would fail.
-        self.client.search_experiments(max_results=1)
+        self._artifact_location = None if os.environ.get("MLFLOW_TRACKING_URI") else (artifacts / "mlruns").resolve()
+        for name in QUIET_LOGGERS:  # each start would list database migrations and pip's opinion of versions
+            logging.getLogger(name).setLevel(logging.ERROR)
+        if self._artifact_location:
+            artifacts.mkdir(parents=True, exist_ok=True)
+        try:
+            mlflow.set_tracking_uri(self.uri)
+            self.client = mlflow.MlflowClient()
+            # The first call makes the database; two processes that make it at once would fail.
+            self.client.search_experiments(max_results=1)
+        except (MlflowException, OSError) as error:
+            raise RequestError(f"MLflow cannot use {self.uri}: {_first_line(error)}") from error
 
     @contextlib.contextmanager
     def run(self, experiment: str, name: str) -> Iterator[Run]:
-        """Open a run called `name`; it ends FINISHED, FAILED on an exception, KILLED on Ctrl-C."""
-        with mlflow.start_run(experiment_id=self._experiment_id(experiment), run_name=name) as active:
-            run = Run(active.info.run_id, experiment)
+        """Open a run called `name`. It ends FINISHED, or FAILED with the reason in the tag `error`."""
+        with (
+            _mlflow_errors(),
+            mlflow.start_run(experiment_id=self._experiment_id(experiment), run_name=name) as active,
+        ):
             mlflow.set_tags(stack_versions())
-            yield run
+            try:
+                yield Run(active.info.run_id)
+            except BaseException as error:
+                mlflow.set_tag("error", f"{type(error).__name__}: {_first_line(error)}")
+                raise
+
+    def champion(self, model_name: str) -> Champion | None:
+        """Return the registered version that is champion now, if there is one."""
+        try:
+            version = self.client.get_model_version_by_alias(model_name, CHAMPION)
+        except MlflowException:
+            return None
+        tags = version.tags
+        return Champion(
+            version=str(version.version),
+            model=tags.get("model", "?"),
+            data_fingerprint=tags.get("fingerprint.data", ""),
+            validation_log_loss=float(tags.get("validation_log_loss", "nan")),
+        )
 
     def crown(self, model_name: str, version: str, export: Path) -> None:
         """Point the alias `champion` at a registered version and note where it was exported to."""
-        self.client.set_registered_model_alias(model_name, CHAMPION, version)
-        self.client.set_model_version_tag(model_name, version, "export", str(export))
+        with _mlflow_errors():
+            self.client.set_registered_model_alias(model_name, CHAMPION, version)
+            self.client.set_model_version_tag(model_name, version, "export", str(export))
 
     def attach(self, run_id: str, path: str, content: Mapping[str, Any]) -> None:
         """Add a JSON artifact to a run that has ended."""
-        self.client.log_dict(run_id, dict(content), path)
+        with _mlflow_errors():
+            self.client.log_dict(run_id, dict(content), path)
 
     def _experiment_id(self, name: str) -> str:
         experiment = self.client.get_experiment_by_name(name)
-        if experiment is not None:
-            return experiment.experiment_id
-        location = self._artifact_location.as_uri() if self._artifact_location else None
-        return self.client.create_experiment(name, artifact_location=location)
+        if experiment is None:
+            location = self._artifact_location.as_uri() if self._artifact_location else None
+            return str(self.client.create_experiment(name, artifact_location=location))
+        if experiment.lifecycle_stage == "deleted":  # in the UI, where that is one click
+            self.client.restore_experiment(experiment.experiment_id)
+        return str(experiment.experiment_id)
 
 
 class Run:
     """One MLflow run that is open."""
 
-    def __init__(self, run_id: str, experiment: str) -> None:
+    def __init__(self, run_id: str) -> None:
         self.id = run_id
-        self.experiment = experiment
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Write parameters; None is left out."""
         mlflow.log_params({key: value for key, value in params.items() if value is not None})
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write metrics, those of an epoch with `step` = the epoch."""
-        mlflow.log_metrics(dict(metrics), step=step)
+        """Write metrics, those of an epoch with `step` = the epoch; what is undefined (NaN) is left out."""
+        mlflow.log_metrics({name: value for name, value in metrics.items() if value == value}, step=step)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Write tags."""
@@ -108,21 +162,25 @@ class Run:
         mlflow.log_figure(figure, path)
 
     def log_splits(self, splits: Splits) -> None:
-        """Name the data as inputs of the run, one a split, with the fingerprint of them all as digest."""
-        source = CodeDatasetSource(tags={"origin": splits.origin})
+        """Name the data as inputs of the run, one a split; all have the data's fingerprint in their source."""
+        source = CodeDatasetSource(tags={"origin": splits.origin, "fingerprint": splits.fingerprint})
         for name, split in splits.items():
             # Object columns: MLflow's schema inference does not know pandas' own string type.
             labels = [splits.label_names[label_id] for label_id in split.label_ids]
             frame = pd.DataFrame({"text": list(split.texts), "label": labels}, dtype=object)
-            dataset = mlflow.data.from_pandas(
-                frame, source=source, targets="label", name=splits.name, digest=splits.fingerprint[:36]
-            )
+            # A digest for each split: MLflow takes inputs of one name and digest for the same thing.
+            digest = hashlib.sha256(f"{splits.fingerprint} {name}".encode()).hexdigest()[:36]
+            dataset = mlflow.data.from_pandas(frame, source, targets="label", name=splits.name, digest=digest)
             mlflow.log_input(dataset, context=name)
 
-    def log_saved_model(self, saved_model: Path, registered_name: str, example: str) -> str:
+    def log_saved_model(self, saved_model: Path, registered_name: str, example: str, tags: Mapping[str, str]) -> str:
         """Log a SavedModel as an MLflow model (pyfunc) with an example text, register it, return its version."""
         # MLflow warns of its own type hints and of its own use of pandas here; there is nothing a user could do.
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            warnings.catch_warnings(action="ignore"),
+            contextlib.redirect_stderr(io.StringIO()),  # where it announces the version that is returned here
+        ):
             logged = mlflow.pyfunc.log_model(
                 name="model",
                 loader_module="app.serving.pyfunc",
@@ -133,13 +191,16 @@ class Run:
                 input_example=pd.DataFrame({"text": [example]}, dtype=object),
                 registered_model_name=registered_name,
             )
-        return str(logged.registered_model_version)
+        version = str(logged.registered_model_version)
+        client = mlflow.MlflowClient()
+        for key, value in tags.items():
+            client.set_model_version_tag(registered_name, version, key, value)
+        return version
 
 
 def tracking_uri(artifacts: Path) -> str:
     """MLFLOW_TRACKING_URI, or the SQLite store below `artifacts`."""
-    default = f"sqlite:///{(artifacts / 'mlflow.db').resolve()}"
-    return os.environ.get("MLFLOW_TRACKING_URI", default)
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(artifacts / 'mlflow.db').resolve()}"
 
 
 def text_signature() -> ModelSignature:
@@ -166,3 +227,16 @@ def stack_versions() -> dict[str, str]:
     """Versions of what a run's result depends on, as tags."""
     versions = {f"version.{name}": importlib.metadata.version(name) for name in STACK}
     return {**versions, "version.valence": app.__version__, "version.python": platform.python_version()}
+
+
+@contextlib.contextmanager
+def _mlflow_errors() -> Iterator[None]:
+    """Turn MLflow's errors into ours, so that who calls needs to know nothing of MLflow."""
+    try:
+        yield
+    except MlflowException as error:
+        raise TrackingError(f"MLflow: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import keras
 import numpy as np
@@ -15,7 +18,6 @@ from app.fitting import History, Listener, fit
 from app.metrics import Evaluation, evaluate
 from data.card import DataCard, describe
 from data.pipeline import Datasets, Encoded, make_datasets, pipeline_fingerprint
-from data.sources import Progress
 from data.splits import Splits, load_splits
 from data.vocabulary import Vocabulary, learn_vocabulary
 from models import MODELS
@@ -52,9 +54,21 @@ class TrainedRun:
         return self.config.model_name
 
 
-def prepare(config: RunConfig, cache: Path, progress: Progress | None = None) -> Material:
+class Listening(Protocol):
+    """Who is told what takes a while. See `app.experiment.Reporter`."""
+
+    def doing(self, what: str) -> None:
+        """Tell what takes a while now."""
+
+    def downloaded(self, done: int, total: int | None) -> None:
+        """Tell how many bytes of a download have come, of how many."""
+
+
+def prepare(config: RunConfig, cache: Path, listener: Listening) -> Material:
     """Load and split the data, learn the vocabulary from the training split, tokenise every text once."""
-    splits = load_splits(config.data, progress)
+    listener.doing("reading texts")
+    splits = load_splits(config.data, listener.downloaded)
+    listener.doing("learning the vocabulary, tokenising")
     vocabulary = learn_vocabulary(splits.train.texts, config.vocabulary)
     datasets = make_datasets(splits, vocabulary, config.pipeline, cache)
     lengths = {name: encoded.lengths for name, encoded in datasets.items()}
@@ -74,6 +88,7 @@ def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun
     datasets = material.datasets
     model = build_model(config, material)
     history = fit(model, datasets, config, listen)
+    model = portable_copy(model, config, material)  # from here on: what is evaluated is what is exported
     validation_logits = predict_logits(model, datasets.validation)
     temperature = fit_temperature(validation_logits, datasets.validation.label_ids)
     test_logits = predict_logits(model, datasets.test)
@@ -108,10 +123,38 @@ def build_model(config: RunConfig, material: Material) -> keras.Model:
     )
 
 
+def portable_copy(model: keras.Model, config: RunConfig, material: Material) -> keras.Model:
+    """Build the network again so that its graph runs on any device, with exactly the weights of `model`.
+
+    An LSTM traced where a GPU is seen holds a cuDNN operation that no CPU can run.
+    """
+    portable = build_model(config.model_copy(update={"model": config.model.portable()}), material)
+    portable.set_weights(model.get_weights())
+    return portable
+
+
 def predict_logits(model: keras.Model, encoded: Encoded) -> np.ndarray:
-    """Logits float64[n, classes] for every row of a split, in the split's order."""
+    """Logits float64[n, classes] for every row of a split, in the split's order.
+
+    Raises:
+        FloatingPointError: a logit is not finite.
+    """
     predict = tf.function(lambda token_ids: model(token_ids, training=False), reduce_retracing=True)
     logits = np.full((len(encoded), model.output_shape[-1]), np.nan)
-    for token_ids, _, positions in encoded.evaluation_batches():
-        logits[positions.numpy()] = predict(token_ids).numpy()
+    with _full_precision():
+        for token_ids, _, positions in encoded.evaluation_batches():
+            logits[positions.numpy()] = predict(token_ids).numpy()
+    if not np.isfinite(logits).all():
+        raise FloatingPointError(f"{model.name} gives logits that are not finite: lower model.learning_rate")
     return logits
+
+
+@contextlib.contextmanager
+def _full_precision() -> Iterator[None]:
+    """Multiply in float32 on GPUs that would round to TensorFloat-32: a server elsewhere must get the same answer."""
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)

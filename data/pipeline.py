@@ -18,6 +18,7 @@ from data.splits import Split, Splits
 from data.vocabulary import CLS_ID, PAD_ID, UNK, UNK_ID, Vocabulary
 
 BUCKET_LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+SHUFFLE_ROWS = 100_000  # rows in memory to draw the next one from; all of them, for most data sets
 TOKENIZE_BATCH = 256  # texts tokenised by one op call: large enough to hide its cost, small enough for memory
 
 
@@ -110,7 +111,7 @@ class Encoded:
 
         Rows of like length share a batch, padded to the bucket's length: few shapes, little padding.
         """
-        shuffled = self.rows.shuffle(len(self), seed=seed, reshuffle_each_iteration=True)
+        shuffled = self.rows.shuffle(min(len(self), SHUFFLE_ROWS), seed=seed, reshuffle_each_iteration=True)
         return self._bucketed(shuffled).map(_without_position).prefetch(tf.data.AUTOTUNE)
 
     def labelled_batches(self) -> tf.data.Dataset:
@@ -186,8 +187,8 @@ def _without_position(token_ids: tf.Tensor, label_ids: tf.Tensor, _: tf.Tensor) 
 
 def _cache_name(split: Split, config: PipelineConfig, cache: Path) -> str:
     """The empty name keeps the cache in memory; tf.data takes any other for files."""
-    # A piece is about four characters and four bytes: characters bound the size from above.
-    if sum(map(len, split.texts)) <= config.cache_limit_mb * 1_000_000:
+    # An id takes four bytes, and no text has more pieces than characters.
+    if 4 * sum(map(len, split.texts)) <= config.cache_limit_mb * 1_000_000:
         return ""
     cache.mkdir(parents=True, exist_ok=True)
     return str(Path(tempfile.mkdtemp(prefix="token-ids-", dir=cache)) / "rows")

@@ -50,7 +50,8 @@ def test_the_temperature_that_made_the_labels_is_found(temperature):
 
 
 def test_the_fit_is_the_minimum_that_a_free_search_finds():
-    logits, label_ids = sharpened(2.0, count=300, seed=4)
+    # Many examples, so that the doubt put into the targets is too small to see.
+    logits, label_ids = sharpened(2.0, count=20_000, seed=4)
     found = optimize.minimize(lambda log_t: negative_log_likelihood(logits, label_ids, float(np.exp(log_t[0]))), [0.0])
     assert fit_temperature(logits, label_ids) == pytest.approx(float(np.exp(found.x[0])), rel=1e-3)
 
@@ -72,9 +73,14 @@ def test_logits_that_say_nothing_keep_their_temperature():
     assert fit_temperature(np.zeros((4, 2)), [0, 1, 1, 0]) == 1.0
 
 
-def test_a_validation_split_without_an_error_stays_within_bounds():
-    temperature = fit_temperature([[2.0, 0.0], [0.0, 2.0]], [0, 1])
-    assert TEMPERATURES[0] <= temperature < 0.1
+def test_two_examples_without_an_error_are_believed_to_three_quarters():
+    # Platt's target is (2 + 1) / (2 + 2), and softmax([2 / T, 0]) gives it where 2 / T = log 3.
+    assert fit_temperature([[2.0, 0.0], [0.0, 2.0]], [0, 1]) == pytest.approx(2 / math.log(3), rel=1e-4)
+
+
+def test_the_more_examples_without_an_error_the_surer():
+    few, many = (fit_temperature([[2.0, 0.0], [0.0, 2.0]] * n, [0, 1] * n) for n in (5, 500))
+    assert TEMPERATURES[0] <= many < few
 
 
 def test_labels_at_odds_with_the_logits_stay_within_bounds():

@@ -108,20 +108,20 @@ def test_auto_takes_tensorflow_model_server_first(programs, base_path):
     assert not docker_called_with.exists()
 
 
-def test_auto_takes_docker_where_its_daemon_answers(programs, base_path):
+def test_auto_takes_docker_where_it_has_the_image(programs, base_path):
     called_with = install(programs, "docker")
     command = plan("auto", name="reviews", base_path=base_path)
-    assert (command.engine, called_with.read_text()) == ("docker", "version\n")
-    assert "a docker daemon answers" in command.why
+    assert (command.engine, called_with.read_text()) == ("docker", f"image\ninspect\n{IMAGE}\n")
+    assert f"docker has {IMAGE}" in command.why
 
 
 @pytest.mark.parametrize("trouble", [{}, {"exit_code": 1}, {"seconds": 60}])
-def test_auto_stays_embedded_without_a_docker_daemon(programs, base_path, trouble):
+def test_auto_stays_embedded_without_docker_or_its_image(programs, base_path, trouble):
     if trouble:
         install(programs, "docker", **trouble)
     command = plan("auto", name="reviews", base_path=base_path)
     assert command.engine == "embedded"
-    assert "tensorflow_model_server is not on the PATH, and no docker daemon answers" in command.why
+    assert "tensorflow_model_server is not on the PATH, and no docker daemon has" in command.why
 
 
 def test_auto_does_not_give_a_single_version_to_tensorflow_model_server(programs, base_path):

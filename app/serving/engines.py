@@ -39,14 +39,14 @@ def plan(
 ) -> EngineCommand:
     """The command that serves the model under `base_path`; nothing is started.
 
-    `auto` takes `tensorflow_model_server` where it is on the PATH, else docker where its daemon answers, else
+    `auto` takes `tensorflow_model_server` where it is on the PATH, else docker where it has the image, else
     the embedded server. Raises `RequestError` for an unknown engine, or one that cannot serve `base_path`.
     """
     if engine not in ENGINES:
         raise RequestError(f"unknown engine {engine!r}: allowed are {', '.join(ENGINES)}")
     why = "as asked"
     if engine == "auto":
-        engine, why = _pick(base_path)
+        engine, why = _pick(base_path, _image(gpu))
     base_path = base_path.resolve()
     if engine == "embedded":
         return EngineCommand(_embedded(name, base_path, host, port), engine, why)
@@ -64,25 +64,31 @@ def launch(command: EngineCommand) -> NoReturn:
     os.execv(program, command.argv)
 
 
-def _pick(base_path: Path) -> tuple[str, str]:
+def _pick(base_path: Path, image: str) -> tuple[str, str]:
     if shutil.which(MODEL_SERVER) is None:
         model_server = f"{MODEL_SERVER} is not on the PATH"
     elif _is_version_folder(base_path):
         model_server = f"{MODEL_SERVER} cannot serve a single version folder"
     else:
         return "tensorflow-serving", f"{MODEL_SERVER} is on the PATH"
-    if _docker_answers():
-        return "docker", f"{model_server}, and a docker daemon answers"
-    return "embedded", f"{model_server}, and no docker daemon answers"
+    if _docker_has(image):
+        return "docker", f"{model_server}, and docker has {image}"
+    return "embedded", f"{model_server}, and no docker daemon has {image}"
 
 
-def _docker_answers() -> bool:
+def _image(gpu: bool) -> str:
+    return f"{IMAGE}-gpu" if gpu else IMAGE
+
+
+def _docker_has(image: str) -> bool:
+    """Whether a docker daemon answers and has the image: nobody asked for a download of gigabytes."""
     program = shutil.which("docker")
     if program is None:
         return False
     try:
-        # The client alone would answer `docker --version`; this asks the daemon too.
-        answer = subprocess.run([program, "version"], capture_output=True, timeout=DOCKER_ANSWER_SECONDS, check=False)
+        answer = subprocess.run(
+            [program, "image", "inspect", image], capture_output=True, timeout=DOCKER_ANSWER_SECONDS, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
     return answer.returncode == 0
@@ -123,5 +129,5 @@ def _docker(name: str, base_path: Path, host: str, port: int, gpu: bool) -> tupl
         *("--publish", f"{host}:{port}:{CONTAINER_REST_PORT}"),
         *("--mount", f"type=bind,source={base_path},target={target},readonly"),
         *("--env", f"MODEL_NAME={name}"),
-        f"{IMAGE}-gpu" if gpu else IMAGE,
+        _image(gpu),
     )

@@ -69,7 +69,7 @@ class Servable:
         if DEFAULT_SIGNATURE in self._model.signatures:
             # A graph of strangers may well refuse an empty row: it is warm all the same.
             with contextlib.suppress(ServingError, TypeError, ValueError):
-                self.run(DEFAULT_SIGNATURE, _blank_row(self.signatures[DEFAULT_SIGNATURE]))
+                self.run(DEFAULT_SIGNATURE, blank_row(self.signatures[DEFAULT_SIGNATURE]))
         return 0
 
 
@@ -85,7 +85,8 @@ def _replay(servable: Servable, records: Path) -> int:
     return number
 
 
-def _blank_row(signature: Signature) -> dict[str, np.ndarray]:
+def blank_row(signature: Signature) -> dict[str, np.ndarray]:
+    """Return inputs of one row that says nothing: empty strings, zeros."""
     return {name: _blank(info) for name, info in signature.inputs.items()}
 
 

@@ -46,7 +46,7 @@ _HTTP_STATUS = {
 }
 
 
-class ServingError(Exception):
+class ServingError(RuntimeError):
     """A request that gets an error for an answer: `code` for the protocol, `message` for the client."""
 
     def __init__(self, code: Code, message: str) -> None:

@@ -19,7 +19,14 @@ TOLERANCE = 1e-5
 
 
 class VerificationError(RuntimeError):
-    """The export does not answer as the evaluated classifier did, or holds what must not be in it."""
+    """The export does not answer as the evaluated classifier did, or holds what must not be in it.
+
+    `verification` is what was found, None where the export could not be run at all.
+    """
+
+    def __init__(self, message: str, verification: Verification | None = None) -> None:
+        super().__init__(message)
+        self.verification = verification
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ def verify(version_folder: Path) -> Verification:
         )
     verification = _in_fresh_process(version_folder)
     if verification.problems:
-        raise VerificationError(f"{version_folder}: " + "; ".join(verification.problems))
+        raise VerificationError(f"{version_folder}: " + "; ".join(verification.problems), verification)
     return verification
 
 
@@ -61,7 +68,8 @@ def _in_fresh_process(version_folder: Path) -> Verification:
         [sys.executable, "-m", "app.serving.verification", str(version_folder.resolve())],
         capture_output=True,
         text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONIOENCODING": "utf-8"},
+        # Without a GPU: an export has to run on a CPU too, and the parent may hold all of the GPU's memory.
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONIOENCODING": "utf-8"},
         cwd=Path(__file__).parents[2],
     )
     if completed.returncode != 0:

@@ -1,13 +1,14 @@
 """Sources of labelled texts: a name in `SOURCES`, or a path. A new one is a function and a line here."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from data.errors import DataError
 from data.sources.files import load_files, load_folder, no_such_source
 from data.sources.imdb import load_imdb
 from data.sources.rotten_tomatoes import load_rotten_tomatoes
-from data.sources.rows import DataConfig, Progress, RawRows
+from data.sources.rows import DataConfig, Progress, RawRows, safe_name
 
 __all__ = ["SOURCES", "DataConfig", "Progress", "RawRows", "load_rows"]
 
@@ -29,6 +30,11 @@ def load_rows(config: DataConfig, progress: Progress | None = None) -> RawRows:
     Raises:
         DataError: there is no such source or file, or it cannot be used; the message says where and why.
     """
+    rows = _load(config, progress)
+    return replace(rows, name=safe_name(config.name)) if config.name else rows
+
+
+def _load(config: DataConfig, progress: Progress | None) -> RawRows:
     path = Path(config.source)
     if config.source in SOURCES:
         _refuse(config, *COLUMNS, *FILES, *(() if config.source == "imdb" else ("archive",)))

