@@ -390,6 +390,7 @@ def _serve_once(outcome: Outcome, reporter: TerminalReporter) -> list[Answer]:
 
 
 def _reporter(console: Console) -> TerminalReporter:
+    _import_tensorflow()
     from app.display import TerminalReporter
 
     return TerminalReporter(console)

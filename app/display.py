@@ -73,8 +73,8 @@ class TerminalReporter:
         """Put one line that stays in place of the bar."""
         self._quiet()
         self.line(
-            f"{name:<12} {wording.duration(history.seconds)}   {history.ended}; "
-            f"best: epoch {history.best_epoch}, validation loss {min(history.validation_loss):.3f}"
+            f"{name:<12} {wording.duration(history.seconds)}   {history.ended}; best: epoch {history.best_epoch} "
+            f"of {len(history.loss)}, validation loss {min(history.validation_loss):.3f}"
         )
 
     def failed(self, name: str, reason: str) -> None:

@@ -46,8 +46,8 @@ class History:
     learning_rate: list[float] = field(default_factory=list)
     seconds: float = 0.0
     cpu_seconds: float = 0.0
-    ended: str = ""
-    """How training ended: "5 epochs", "stopped after 4", "interrupted in epoch 3"."""
+    ended: str = "all epochs"
+    """How training ended: "all epochs", "stopped early" or "interrupted"."""
 
     @property
     def best_epoch(self) -> int:
@@ -170,15 +170,12 @@ class _Recorder(keras.callbacks.Callback):
     def on_train_end(self, logs: dict | None = None) -> None:
         self.history.seconds = time.perf_counter() - self._started
         self.history.cpu_seconds = time.process_time() - self._cpu_started
-        epochs = len(self.history.loss)
-        if not self._interrupted:
-            self.history.ended = (
-                f"{epochs} epochs" if epochs == self._config.model.epochs else f"stopped after {epochs}"
-            )
+        if not self._interrupted and len(self.history.loss) < self._config.model.epochs:
+            self.history.ended = "stopped early"
 
     def _stop_if_asked(self) -> None:
         if self._interrupted:
-            self.history.ended = f"interrupted in epoch {self._epoch}"
+            self.history.ended = "interrupted"
             self.model.stop_training = True
 
     def _finite(self, loss: float, where: str) -> float:

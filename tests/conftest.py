@@ -47,8 +47,11 @@ class Silent:
         self.told: list[str] = []
         self.validation_losses: dict[str, list[float]] = {}
 
-    def progress(self, done: int, total: int | None) -> None:
-        self.told.append("progress")
+    def doing(self, what: str) -> None:
+        """What takes a while is not remembered."""
+
+    def downloaded(self, done: int, total: int | None) -> None:
+        self.told.append("downloaded")
 
     def prepared(self, material: Material) -> None:
         self.told.append("prepared")
@@ -59,6 +62,9 @@ class Silent:
 
     def fitted(self, name: str, history: History) -> None:
         self.told.append(f"fitted {name}")
+
+    def failed(self, name: str, reason: str) -> None:
+        self.told.append(f"failed {name}")
 
     def compared(self, material: Material, comparison: Comparison) -> None:
         self.told.append("compared")

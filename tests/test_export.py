@@ -11,14 +11,16 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import Silent, small_config
 
 from app import export
 from app.errors import RequestError
+from app.experiment import run_experiment
 from app.export import publish, write_saved_model
 from app.serving.inspection import answering_nodes, examine
 from app.serving.predictor import Predictor
 from app.serving.verification import VerificationError, verify
-from app.training import build_model, predict_logits
+from app.training import build_model, portable_copy, predict_logits
 
 ODD_TEXTS = {
     "empty": "",
@@ -101,7 +103,9 @@ def test_the_portable_copy_answers_bit_for_bit(experiment):
         run = candidate.run
         test = run.material.datasets.test
         np.testing.assert_array_equal(
-            predict_logits(export.portable_copy(run), test), predict_logits(run.model, test), err_msg=run.name
+            predict_logits(portable_copy(run.model, run.config, run.material), test),
+            predict_logits(run.model, test),
+            err_msg=run.name,
         )
 
 
@@ -182,11 +186,7 @@ def test_versions_are_the_next_integers(tmp_path):
         assert not folder.exists()
 
 
-def test_a_run_whose_export_fails_its_check_leaves_no_version(experiment, reviews, tmp_path, monkeypatch):
-    from conftest import Silent, small_config
-
-    from app.experiment import run_experiment
-
+def test_a_run_whose_export_fails_its_check_leaves_no_version(reviews, tmp_path, monkeypatch):
     def refuse(folder):
         raise VerificationError(f"{folder}: refused")
 

@@ -160,6 +160,14 @@ def test_the_same_seed_gives_the_same_history_and_another_seed_another(datasets,
     assert other.loss != pytest.approx(lstm.history.loss, rel=1e-3)
 
 
+def test_the_seed_also_decides_the_order_of_the_rows(datasets):
+    settings, other = (config("linear", *START["linear"], "model.epochs=1", f"seed={seed}") for seed in (0, 1))
+    # Built alike, and linear draws nothing at random: the order is all that differs.
+    losses = [fit(build(settings), datasets, one, ignore).loss[0] for one in (settings, settings, other)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    assert losses[2] != pytest.approx(losses[0], rel=1e-6)
+
+
 DETERMINISTIC = """
 import hashlib, sys
 from test_fitting import Path, config, fitted, learn_vocabulary, load_splits, make_datasets
