@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import logging
 import os
-import subprocess
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -55,7 +55,7 @@ DEFAULT_ARTIFACTS = Path("artifacts")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 the work failed, 2 the request was wrong."""
     try:
-        cli(args=arguments)
+        cli(args=arguments, prog_name="valence")
     except (RequestError, DataError) as error:
         _complain(str(error))
         sys.exit(EXIT_REQUEST)
@@ -77,10 +77,12 @@ def version(
 
 @cli.command()
 def train(
-    models: Annotated[list[str] | None, typer.Argument(help="linear, lstm, transformer; none: all of them.")] = None,
+    models: Annotated[
+        list[str] | None, typer.Argument(help="linear, lstm, transformer or one you added; none: all.")
+    ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="rotten-tomatoes, imdb, a CSV/TSV/JSONL/Parquet file, or a folder of classes."),
+        typer.Option(help="A source (rotten-tomatoes, imdb), a CSV/TSV/JSONL/Parquet file, or a folder of classes."),
     ] = None,
     validation_data: Annotated[Path | None, typer.Option(help="File of the validation split.")] = None,
     test_data: Annotated[Path | None, typer.Option(help="File of the test split.")] = None,
@@ -210,10 +212,9 @@ def ui(
         "--port",
         str(port),
     ]
-    try:
-        raise typer.Exit(subprocess.call(command, env={"MLFLOW_DISABLE_TELEMETRY": "true", **os.environ}))
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None  # how the page is meant to end
+    sys.stdout.flush()
+    # This process becomes MLflow: Ctrl-C and the exit code are its own.
+    os.execve(sys.executable, command, {"MLFLOW_DISABLE_TELEMETRY": "true", **os.environ})
 
 
 @cli.command()
@@ -423,10 +424,20 @@ def _import_tensorflow() -> None:
 
 def _next(console: Console, *commands: tuple[str, str]) -> None:
     """End with what to type next, each line ready to paste."""
-    width = max(len(command) for command, _ in commands)
-    for row, (command, why) in enumerate(commands):
+    ready = [(_as_typed(command), why) for command, why in commands]
+    width = max(len(command) for command, _ in ready)
+    for row, (command, why) in enumerate(ready):
         start = "\nNext  " if row == 0 else "      "
         console.print(f"{start}{command:<{width}}   # {why}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _as_typed(command: str) -> str:
+    """Write a command as it works in the caller's shell: with the path of the environment that is not activated."""
+    program = Path(sys.argv[0])
+    if program.name != "valence" or shutil.which("valence"):
+        return command
+    folder = os.path.relpath(program.parent)
+    return f"{folder}/{command}" if command.startswith(("valence ", "python ")) else command
 
 
 def _print_json(content: dict[str, Any]) -> None:

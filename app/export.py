@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +36,17 @@ def publish(written: Path, base: Path) -> Path:
         return version
 
 
-def write_saved_model(run: TrainedRun, folder: Path, name: str) -> None:
+def write_saved_model(run: TrainedRun, folder: Path, model_name: str) -> None:
     """Write the SavedModel with its golden answers and warm-up records inside `assets.extra`."""
     archive = keras.export.ExportArchive()
     archive.track(run.model)
-    archive.add_endpoint("serving_default", classify_endpoint(run))
+    for name, make_endpoint in SIGNATURES.items():
+        archive.add_endpoint(name, make_endpoint(run))
     archive.write_out(str(folder), verbose=False)
     extra = folder / EXTRA_FOLDER
     extra.mkdir()
     (extra / GOLDEN_FILE).write_text(json.dumps(golden_answers(run), ensure_ascii=False), encoding="utf-8")
-    write_warmup(extra / WARMUP_FILE, name, run.material.splits.test.texts)
+    write_warmup(extra / WARMUP_FILE, model_name, run.material.splits.test.texts)
 
 
 def classify_endpoint(run: TrainedRun) -> Any:
@@ -74,6 +75,11 @@ def classify_endpoint(run: TrainedRun) -> Any:
         }
 
     return classify
+
+
+SIGNATURES: dict[str, Callable[[TrainedRun], Any]] = {
+    "serving_default": classify_endpoint,
+}
 
 
 def golden_answers(run: TrainedRun) -> dict[str, Any]:

@@ -65,13 +65,16 @@ class Tracker:
             RequestError: nothing that can be used answers there.
         """
         self.uri = tracking_uri(artifacts)
-        self._artifact_location = None if os.environ.get("MLFLOW_TRACKING_URI") else (artifacts / "mlruns").resolve()
+        named = os.environ.get("MLFLOW_TRACKING_URI")
+        self._artifact_location = None if named else (artifacts / "mlruns").resolve()
         for name in QUIET_LOGGERS:  # each start would list database migrations and pip's opinion of versions
             logging.getLogger(name).setLevel(logging.ERROR)
         if self._artifact_location:
             artifacts.mkdir(parents=True, exist_ok=True)
         try:
             mlflow.set_tracking_uri(self.uri)
+            if not named:  # MLflow has just set it, and a second Tracker would take it for the user's wish
+                os.environ.pop("MLFLOW_TRACKING_URI", None)
             self.client = mlflow.MlflowClient()
             # The first call makes the database; two processes that make it at once would fail.
             self.client.search_experiments(max_results=1)

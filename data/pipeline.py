@@ -25,7 +25,7 @@ TOKENIZE_BATCH = 256  # texts tokenised by one op call: large enough to hide its
 class PipelineConfig(BaseModel, frozen=True, extra="forbid"):
     """How texts become batches."""
 
-    sequence_length: int = Field(512, ge=4, le=2048)
+    sequence_length: int = Field(1024, ge=4, le=2048)
     """Longest row in pieces, `[CLS]` included; what a longer text loses is set by `truncation`."""
     truncation: Literal["head", "head+tail"] = "head"
     batch_size: int = Field(64, ge=1)

@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import BaseModel, Field
 
 
-class ModelConfig(BaseModel, frozen=True, extra="forbid"):
+class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Base of the configurations: each model file extends it with its own sizes and defaults."""
 
     learning_rate: float = Field(1e-3, gt=0)

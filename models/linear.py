@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from models.config import ModelConfig
 
@@ -19,14 +19,17 @@ MULTIPLIERS = (1, 40_503, 2_654_435, 97_561, 15_485_863)
 class LinearConfig(ModelConfig, frozen=True, extra="forbid"):
     """Sizes of the n-gram classifier."""
 
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(1e-2, gt=0)
     epochs: int = Field(10, ge=1)
     ngrams: int = Field(2, ge=1, le=len(MULTIPLIERS))
     """Longest n-gram, in pieces: 2 takes single pieces and pairs."""
-    num_buckets: PositiveInt = 2**18
+    num_buckets: int = Field(2**20, ge=2)
+    """Rows of the two tables that the n-grams are hashed into; each holds a float for every class."""
+    min_rows: int = Field(2, ge=1)
+    """Training rows that must hold a bucket before it says anything: one alone would be learned by heart."""
     smoothing: float = Field(1.0, gt=0)
     """Added to every count of a bucket before the ratio is taken."""
-    base_weight: float = Field(0.1, ge=0)
+    base_weight: float = Field(0.3, ge=0)
     """Weight that every n-gram's log-count ratio has before any training."""
 
 
@@ -67,9 +70,10 @@ class HashedNGrams(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("valence")
 class LogCountRatios(keras.layers.Layer):
-    """Sum of what each bucket says for each class: (base_weight + learned weight) * log-count ratio.
+    """What the buckets say for each class: the sum of (base_weight + learned weight) * log-count ratio.
 
-    int32[batch, n] buckets, 0 = nothing -> logits float32[batch, num_classes]. The ratios are counted by
+    int32[batch, n] buckets, 0 = nothing -> logits float32[batch, num_classes]. The sum is divided by the root of the
+    number of buckets that are present, so that long texts are no surer than short ones for their length. The ratios are counted by
     `adapt_ratios` from the training split; before that they are one, and this is plain logistic regression.
     """
 
@@ -91,7 +95,8 @@ class LogCountRatios(keras.layers.Layer):
         present = ops.cast(ops.not_equal(buckets, 0), self.compute_dtype)[:, :, None]
         ratios = ops.take(self.ratios, buckets, axis=0) * present
         learned = ops.take(self.learned, buckets, axis=0)
-        return ops.sum((self.base_weight + learned) * ratios, axis=1) + self.bias
+        length = ops.sqrt(ops.maximum(ops.sum(present, axis=1), 1.0))
+        return ops.sum((self.base_weight + learned) * ratios, axis=1) / length + self.bias
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make this layer again."""
@@ -129,4 +134,6 @@ def adapt_ratios(model: keras.Model, config: LinearConfig, batches: Iterable[tup
     rows[0] = 0
     inside = rows + config.smoothing
     outside = rows.sum(axis=1, keepdims=True) - rows + config.smoothing
-    logits.ratios.assign(np.log((inside / inside.sum(axis=0)) / (outside / outside.sum(axis=0))))
+    ratios = np.log((inside / inside.sum(axis=0)) / (outside / outside.sum(axis=0)))
+    ratios[rows.sum(axis=1) < config.min_rows] = 0
+    logits.ratios.assign(ratios)
