@@ -21,7 +21,6 @@ from models import MODELS, ModelConfig
 class FitConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """How the weights are fitted; what is the architecture's own choice stands in the model's configuration."""
 
-    weight_decay: float = Field(0.01, ge=0)
     warmup_fraction: float = Field(0.1, ge=0, le=1)
     """Share of all steps in which the learning rate rises to its peak; then it falls along a cosine."""
     clip_norm: float = Field(1.0, gt=0)

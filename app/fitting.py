@@ -102,7 +102,7 @@ def make_optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Opti
     )
     optimizer = keras.optimizers.AdamW(
         schedule,
-        weight_decay=config.fit.weight_decay,
+        weight_decay=config.model.weight_decay,
         beta_2=0.99,
         global_clipnorm=config.fit.clip_norm,
     )

@@ -16,14 +16,17 @@ from models.layers import MaskedMeanMax, PieceDropout
 class TransformerConfig(ModelConfig, frozen=True, extra="forbid"):
     """Sizes of the Transformer classifier."""
 
+    learning_rate: float = Field(5e-4, gt=0)
+    weight_decay: float = Field(0.3, ge=0)
+    epochs: int = Field(4, ge=1)
     embedding_dim: PositiveInt = 128
     num_layers: PositiveInt = 1
     num_heads: PositiveInt = 4
-    intermediate_dim: PositiveInt = 128
+    intermediate_dim: PositiveInt = 256
     positions: Literal["learned", "sinusoidal"] = "learned"
     piece_dropout: float = Field(0.2, ge=0, lt=1)
     embedding_dropout: float = Field(0.3, ge=0, lt=1)
-    dropout: float = Field(0.4, ge=0, lt=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
     output_dropout: float = Field(0.5, ge=0, lt=1)
 
     @model_validator(mode="after")

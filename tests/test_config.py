@@ -174,7 +174,7 @@ def test_an_unknown_model_is_refused_with_the_closest():
         ("fit.label_smoothing=1", ["fit.label_smoothing = 1", "less than 1"]),
         ("fit.warmup_fraction=1.1", ["fit.warmup_fraction = 1.1", "1"]),
         ("fit.clip_norm=inf", ["fit.clip_norm = inf", "finite"]),
-        ("fit.weight_decay=inf", ["fit.weight_decay = inf", "finite"]),
+        ("model.weight_decay=inf", ["model.weight_decay = inf", "finite"]),
         ("pipeline.sequence_length=3", ["pipeline.sequence_length = 3", "4"]),
         ("pipeline.truncation=tail", ["pipeline.truncation = 'tail'", "'head' or 'head+tail'"]),
         ("vocabulary.size=10", ["vocabulary.size = 10", "100"]),
@@ -258,7 +258,7 @@ def test_the_model_cannot_be_set_to_another_than_the_one_named():
 CHANGED = {
     "linear": ["model.ngrams=3", "fit.class_weights=balanced"],
     "lstm": ["model.use_cudnn=false", "model.bidirectional=false", "data.text_column='a \"b\" \\u2028 ü'"],
-    "transformer": ["model.positions=sinusoidal", "fit.weight_decay=1e-7", "data.archive=some/folder"],
+    "transformer": ["model.positions=sinusoidal", "model.weight_decay=1e-7", "data.archive=some/folder"],
 }
 
 

@@ -340,7 +340,7 @@ def test_with_nothing_but_warm_up_the_learning_rate_rises_to_the_end():
 
 
 def test_kernels_decay_and_biases_and_scales_do_not():
-    settings = config("lstm", "model.learning_rate=0.1", "fit.warmup_fraction=0", "fit.weight_decay=0.5")
+    settings = config("lstm", "model.learning_rate=0.1", "fit.warmup_fraction=0", "model.weight_decay=0.5")
     optimizer = make_optimizer(settings, 1_000_000)
     variables = [keras.Variable(np.ones(3, "float32"), name=name) for name in ("kernel", "bias", "gamma", "beta")]
     optimizer.apply([np.zeros(3, "float32")] * 4, variables)
