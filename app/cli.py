@@ -425,7 +425,7 @@ def _import_tensorflow() -> None:
 def _next(console: Console, *commands: tuple[str, str]) -> None:
     """End with what to type next, each line ready to paste."""
     ready = [(_as_typed(command), why) for command, why in commands]
-    width = max(len(command) for command, _ in ready)
+    width = min(40, max(len(command) for command, _ in ready))  # one long command does not push all reasons away
     for row, (command, why) in enumerate(ready):
         start = "\nNext  " if row == 0 else "      "
         console.print(f"{start}{command:<{width}}   # {why}", markup=False, highlight=False, soft_wrap=True)

@@ -73,8 +73,8 @@ class LogCountRatios(keras.layers.Layer):
     """What the buckets say for each class: the sum of (base_weight + learned weight) * log-count ratio.
 
     int32[batch, n] buckets, 0 = nothing -> logits float32[batch, num_classes]. The sum is divided by the root of the
-    number of buckets that are present, so that long texts are no surer than short ones for their length. The ratios are counted by
-    `adapt_ratios` from the training split; before that they are one, and this is plain logistic regression.
+    number of buckets that are present, so that long texts are no surer than short ones for their length. The ratios
+    are counted by `adapt_ratios` from the training split; before that they are one: plain logistic regression.
     """
 
     def __init__(self, num_buckets: int, num_classes: int, base_weight: float, **kwargs: Any) -> None:
