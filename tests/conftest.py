@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,14 @@ def write_reviews(path: Path, rows: int = 240, seed: int = 0) -> Path:
         lines.append(f"{text},{stars},film {row // 4}")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+@pytest.fixture(autouse=True)
+def _default_store():
+    """Take back the tracking URI after a test: mlflow.set_tracking_uri writes it into the environment."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 @pytest.fixture(scope="session")
