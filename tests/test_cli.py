@@ -225,7 +225,7 @@ def test_ui_opens_mlflow_on_the_runs(trained):
         assert eventually(lambda: "<title>MLflow" in requests.get("http://127.0.0.1:5999/", timeout=5).text)
     finally:
         os.killpg(process.pid, signal.SIGTERM)  # MLflow's workers too
-        process.wait(timeout=60)
+        process.communicate(timeout=60)
 
 
 def eventually(check, seconds: float = 90) -> bool:

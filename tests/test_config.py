@@ -113,7 +113,8 @@ def test_a_value_that_is_no_section_takes_no_key():
         (
             "model.hiden_dim=3",
             "unknown setting model.hiden_dim for lstm. Known: bidirectional, embedding_dim, embedding_dropout, epochs, "
-            "hidden_dim, learning_rate, output_dropout, piece_dropout, use_cudnn, weight_decay. Did you mean hidden_dim?",
+            "hidden_dim, learning_rate, output_dropout, piece_dropout, use_cudnn, weight_decay. "
+            "Did you mean hidden_dim?",
         ),
         (
             "vocabulary.sise=3",

@@ -208,11 +208,17 @@ def test_rows_keep_the_order_of_the_split_with_labels_and_positions():
 class CountingTokenizer(Tokenizer):
     """Counts the texts that go through it, also in a graph."""
 
-    count = 0
+    def __init__(self, *arguments) -> None:
+        super().__init__(*arguments)
+        self._sizes: list[int] = []  # appended to, since several threads count at once
+
+    @property
+    def count(self) -> int:
+        return sum(self._sizes)
 
     def pieces(self, texts: tf.Tensor) -> tf.RaggedTensor:
         def counted(given: tf.Tensor) -> tf.Tensor:
-            self.count += len(given)
+            self._sizes.append(len(given))
             return given
 
         return super().pieces(tf.ensure_shape(tf.py_function(counted, [texts], tf.string), [None]))

