@@ -47,7 +47,7 @@ class DataCard:
 
     def lines(self) -> list[str]:
         """Return the card as plain lines, a few facts on each."""
-        return [self._what(), self._splits(), *self._dropped(), self._lengths(), self._balance()]
+        return [self._what(), self._splits(), self._classes(), *self._dropped(), self._lengths(), self._balance()]
 
     def _what(self) -> str:
         total = sum(sum(rows.values()) for rows in self.rows.values())
@@ -64,6 +64,16 @@ class DataCard:
         shared = self.counts.get("groups_on_two_sides", 0)
         warning = f"; groups in training and elsewhere too, as given: {shared:,}" if shared else ""
         return f"{sizes}; {self.how}{warning}"
+
+    def _classes(self) -> str:
+        """Rows by class in the order of the splits, the largest classes first."""
+        train = self.rows["train"]
+        largest = sorted(train, key=lambda label: -train[label])
+        parts = [
+            f"{label} {' / '.join(f'{rows[label]:,}' for rows in self.rows.values())}" for label in largest[:SHOWN]
+        ]
+        more = f", ... and {len(largest) - SHOWN} more" if len(largest) > SHOWN else ""
+        return f"by class: {', '.join(parts)}{more}"
 
     def _dropped(self) -> list[str]:
         dropped = [

@@ -72,6 +72,7 @@ def test_the_lines_say_it_in_plain_words(card: DataCard) -> None:
     assert card.lines() == [
         "films: 10 texts of 5 films, 2 labels (good 60%, bad 40%)",
         "train 6, validation 2, test 2; split by film",
+        "by class: good 4 / 1 / 1, bad 2 / 1 / 1",
         "dropped of 12 rows: 1 blank, 1 duplicates",
         "length: median 6 pieces, 95% up to 34, 99% up to 51, longest 55; 20.0% truncated at 8; [UNK] 5.00%",
         "largest class / smallest in training: 2.0; always answering the largest is right on 50.0% of test",
