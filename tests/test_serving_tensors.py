@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from app.serving.json_text import parse_object, pretty
+from app.serving.http.json_text import parse_object, pretty
+from app.serving.http.tensors import read_inputs, write_floats, write_outputs
 from app.serving.signatures import TensorInfo
 from app.serving.status import Code, ServingError
-from app.serving.tensors import read_inputs, write_floats, write_outputs
 
 
 def one_input(dtype: str, name: str = "x") -> dict[str, TensorInfo]:

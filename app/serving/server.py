@@ -13,7 +13,7 @@ from pathlib import Path
 import uvicorn
 
 from app.errors import RequestError
-from app.serving.rest import make_app
+from app.serving.http.rest import make_app
 from app.serving.versions import ServedModel
 
 DEFAULT_HOST = "127.0.0.1"

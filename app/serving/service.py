@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from app.serving.http.tensors import shape_text
 from app.serving.signatures import DEFAULT_SIGNATURE, Signature
 from app.serving.status import Code, ServingError, invalid
-from app.serving.tensors import shape_text
 from app.serving.versions import ServedModel, VersionStatus
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from app.serving.json_text import PASS_BYTES, pretty
+from app.serving.http.json_text import PASS_BYTES, pretty
 from app.serving.signatures import TensorInfo
 from app.serving.status import Code, ServingError, invalid
 

@@ -14,11 +14,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from app.serving.json_text import PASS_BYTES, parse_object, pretty
+from app.serving.http.json_text import PASS_BYTES, parse_object, pretty
+from app.serving.http.tensors import read_inputs, write_outputs
 from app.serving.service import ModelSpec, PredictionService, find_signature, predict
 from app.serving.signatures import DEFAULT_SIGNATURE
 from app.serving.status import Code, ServingError, invalid
-from app.serving.tensors import read_inputs, write_outputs
 from app.serving.versions import ServedModel
 
 # TensorFlow Serving unpacks at most 100 MB. A body that came unpacked has the same limit here.
