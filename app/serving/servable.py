@@ -17,6 +17,7 @@ from app.serving.batching import batched, can_batch
 from app.serving.saved_model import read_meta_graph, read_signatures, signatures_as_json
 from app.serving.session import GraphSession, Run
 from app.serving.signatures import DEFAULT_SIGNATURE, Signature, TensorInfo
+from app.serving.slices import in_slices, is_classifier
 from app.serving.status import ServingError
 from app.serving.text_protos import BatchingParameters
 from app.serving.versions import version_number
@@ -49,14 +50,17 @@ class Servable:
         self.signatures = read_signatures(graph)
         self.signature_def = signatures_as_json(graph)
         self._session = GraphSession(path, gpu_memory_fraction)
-        self._runs: dict[str, Run] = {}
-        for name, signature in self.signatures.items():
-            if name.startswith(_INTERNAL):
-                continue
+
+        def prepare(signature: Signature) -> Run:
             if batching is not None and can_batch(signature):
-                self._runs[name] = batched(self._session, signature, batching, timeout_ms, on_batch)
+                run = batched(self._session, signature, batching, timeout_ms, on_batch)
             else:
-                self._runs[name] = self._session.signature(signature, timeout_ms)
+                run = self._session.signature(signature, timeout_ms)
+            return in_slices(run) if is_classifier(signature) else run
+
+        self._runs = {
+            name: prepare(signature) for name, signature in self.signatures.items() if not name.startswith(_INTERNAL)
+        }
 
     def run(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one signature on whole tensors; strings are object arrays of bytes, going in and coming out.
