@@ -242,7 +242,7 @@ def serve(
     from app.serving.versions import resolve_model
 
     name, base_path = resolve_model(model_base_path, model_name, artifacts / "exports")
-    command = plan(engine, name=name, base_path=base_path, host=host, port=port, gpu=gpu)
+    command = plan(engine, model=(name, base_path), host=host, port=port, gpu=gpu)
     if dry_run:
         print(command)
         return
