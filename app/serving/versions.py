@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +20,26 @@ SAVED_MODEL_FILE = "saved_model.pb"
 TRAIN_FIRST = "train first: python train.py lstm transformer"
 
 
+# A folder's number is TensorFlow's int64; a longer one is no version.
+_HIGHEST = 2**63 - 1
+
+# Every path below a folder with its size in bytes and the times of its last changes in nanoseconds.
+Contents = tuple[tuple[str, int, int, int], ...]
+
+
+class State(StrEnum):
+    """Where a version stands, in TensorFlow Serving's words (`ModelVersionStatus.State`)."""
+
+    START = "START"  # seen, and not loaded yet
+    LOADING = "LOADING"
+    AVAILABLE = "AVAILABLE"
+    UNLOADING = "UNLOADING"  # takes no new request; those under way are answered
+    END = "END"  # unloaded, or failed to load
+
+
 @dataclass(frozen=True)
 class VersionStatus:
-    """One line of a model's status; `state` is AVAILABLE or END, and `message` says why a version failed."""
+    """One line of a model's status: `state` is one of `State`, and `message` says why a version failed."""
 
     version: int
     state: str
@@ -32,8 +51,23 @@ def version_folders(path: Path) -> dict[int, Path]:
     """The folders under `path` named by an integer, highest first; or `path` itself if it is a SavedModel."""
     if (path / SAVED_MODEL_FILE).is_file():
         return {version_number(path): path}
-    numbered = {int(child.name): child for child in _folders(path) if _is_number(child.name)}
+    # Sorted by name: of `1` and `01`, two names of one version, it is always the same that counts.
+    numbered = {int(child.name): child for child in sorted(_folders(path)) if _is_number(child.name)}
     return dict(sorted(numbered.items(), reverse=True))
+
+
+def folder_contents(folder: Path) -> Contents:
+    """What tells whether anything below the folder changed: paths, sizes, and when each was last written or altered."""
+    below = (Path(root, name) for root, folders, files in os.walk(folder) for name in (*folders, *files))
+    return tuple(sorted(entry for path in below if (entry := _entry(folder, path)) is not None))
+
+
+def _entry(folder: Path, path: Path) -> tuple[str, int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:  # taken away since it was listed, or a link to nowhere
+        return None
+    return str(path.relative_to(folder)), found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def version_number(folder: Path) -> int:
@@ -42,7 +76,7 @@ def version_number(folder: Path) -> int:
 
 
 def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdecimal()
+    return name.isascii() and name.isdecimal() and int(name) <= _HIGHEST
 
 
 def _folders(path: Path) -> Iterator[Path]:
