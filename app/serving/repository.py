@@ -188,9 +188,10 @@ class ModelRepository:
         while not self._is_stopping:
             model.observe(folders, settle_seconds)
             # Before the next step, which may unload the version that a label is about to leave.
-            self._assign_labels(model)
+            complaints = model.assign_labels()
             step = model.next_step(folders)
             if step is None:
+                self._complain(f"labels of {model.settings.name} at {model.settings.base_path}", "; ".join(complaints))
                 break
             if step.load:
                 self._load(model, step.version)
@@ -249,10 +250,6 @@ class ModelRepository:
                     servable.close()
             finally:
                 model.enter(version, State.END)
-
-    def _assign_labels(self, model: ModelVersions) -> None:
-        subject = f"labels of {model.settings.name} at {model.settings.base_path}"
-        self._complain(subject, "; ".join(model.assign_labels()))
 
     def _read_config_again(self) -> None:
         """Take the config file's models if they are others than before; a file that is wrong changes nothing."""
