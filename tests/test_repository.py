@@ -372,6 +372,19 @@ def test_the_latest_versions_are_served_side_by_side(tmp_path):
         until(lambda: states(repository) == {4: "AVAILABLE", 3: "AVAILABLE", 2: "END"})
 
 
+def test_several_new_versions_at_once_come_in_one_by_one(tmp_path):
+    put(tmp_path, 1)
+    put(tmp_path, 2)
+    load, held = Loader(), []
+    load.before = lambda path: held.append(load.open_versions())
+    with running(toy(tmp_path, VersionPolicy("latest", 2)), load=load) as repository:
+        hidden = put(tmp_path / "elsewhere", 3)
+        put(tmp_path, 4)
+        hidden.rename(tmp_path / "3")
+        until(lambda: states(repository) == {4: "AVAILABLE", 3: "AVAILABLE", 2: "END", 1: "END"})
+    assert max(map(len, held)) <= 2  # and the one that was just being loaded
+
+
 def test_all_versions_are_served_and_what_is_deleted_ends(tmp_path):
     for number in (1, 2, 3):
         put(tmp_path, number)
@@ -477,7 +490,7 @@ def configured(path: Path, *models: str, **options) -> Iterator[ModelRepository]
         yield repository
 
 
-def test_rewriting_the_config_moves_a_label_forth_and_back(tmp_path):
+def test_rewriting_the_config_moves_a_label_forth_and_back(tmp_path, caplog):
     put(tmp_path, 1)
     put(tmp_path, 2)
     stable, file = ModelSpec("toy", label="stable"), tmp_path / "models.config"
@@ -490,6 +503,7 @@ def test_rewriting_the_config_moves_a_label_forth_and_back(tmp_path):
         )
         write_config(file, config_of(tmp_path, 1, 2, stable=1))
         until(lambda: answering(repository, stable) == 1)
+    assert "not currently available" not in caplog.text
 
 
 def test_a_label_moves_only_once_its_version_answers(tmp_path, caplog):

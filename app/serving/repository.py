@@ -197,7 +197,7 @@ class ModelRepository:
                 self._load(model, step.version)
             else:
                 self._unload(model, step.version)
-        self._close_drained()
+            self._close_drained()  # before the next load needs the memory
 
     def _folders(self, settings: ModelSettings) -> dict[int, Path] | None:
         """The version folders by number; None where the base path cannot be read, which must unload nothing."""
