@@ -98,7 +98,7 @@ def read_inputs(document: Mapping[str, Any], inputs: Mapping[str, TensorInfo]) -
 
 
 def _read_columns(value: Any, inputs: Mapping[str, TensorInfo]) -> Tensors:
-    if not isinstance(value, dict) or _is_base64(value):
+    if not isinstance(value, dict) or is_base64(value):
         if len(inputs) > 1:
             raise invalid(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors required as"
@@ -215,7 +215,7 @@ def _read_value(value: Any, dtype: str) -> Any:
     kind = type(value)  # not isinstance: JSON's true is no number, though Python's is
     if dtype == "DT_STRING":
         if kind is dict:
-            return _decode_base64(value)
+            return decode_base64(value)
         if kind is str:
             return value.encode("utf-8", PASS_BYTES)
     elif dtype in _WHOLE_NUMBERS:
@@ -230,8 +230,7 @@ def _read_value(value: Any, dtype: str) -> Any:
             return value
     else:
         raise _no_such_conversion(value, dtype)
-    json_type = _JSON_TYPES.get(kind) or str(value)  # True and False are types of their own to RapidJSON
-    raise invalid(f"JSON Value: {pretty(value)} Type: {json_type} is not of expected type: {_type_text(dtype)}")
+    raise invalid(f"JSON Value: {pretty(value)} Type: {json_type(value)} is not of expected type: {_type_text(dtype)}")
 
 
 def _no_such_conversion(value: Any, dtype: str) -> ServingError:
@@ -248,16 +247,23 @@ def shape_text(shape: Sequence[int]) -> str:
     return f"[{','.join(map(str, shape))}]"
 
 
-def _is_base64(value: Any) -> bool:
+def json_type(value: Any) -> str:
+    """RapidJSON's name for the type of a value; True and False are types of their own to it."""
+    return _JSON_TYPES.get(type(value)) or str(value)
+
+
+def is_base64(value: Any) -> bool:
+    """Whether a JSON value is `{"b64": "..."}`, the form of bytes."""
     return isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str)
 
 
 def _is_row_object(value: Any) -> bool:
-    return isinstance(value, dict) and not _is_base64(value)
+    return isinstance(value, dict) and not is_base64(value)
 
 
-def _decode_base64(value: dict[str, Any]) -> bytes:
-    if not _is_base64(value):
+def decode_base64(value: dict[str, Any]) -> bytes:
+    """The bytes of `{"b64": "..."}`. Raises `ServingError` for another object, and for what is no base64."""
+    if not is_base64(value):
         raise invalid(f"JSON Value: {pretty(value)} not formatted correctly for base64 data")
     # Padding is optional, but what is there has to be right.
     text = "".join(value["b64"].split())
