@@ -332,3 +332,53 @@ def test_the_rest_of_the_inference_service_is_a_pod_that_kubernetes_takes(versio
     spec = {**predictor, "containers": [{"name": "kserve-container", **model}]}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "predictor"}, "spec": spec}
     kubernetes_validate.validate(pod, version, strict=True)
+
+
+# The guide
+
+GUIDE = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.strip()
+    for block in re.findall(r"```shell\n(.*?)```", GUIDE, re.DOTALL)
+    for line in block.splitlines()
+    if line.strip()
+]
+
+
+def test_the_guide_s_table_lists_every_file():
+    table = GUIDE.split("## The files")[1].split("\n## ")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    listed = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+    there = {path.relative_to(DEPLOY).as_posix() for path in DEPLOY.rglob("*") if path.is_file()}
+    kept_out = {path for path in there if path == ".env" or path.startswith("secrets/")}
+    assert listed == there - kept_out - {".gitignore"}
+
+
+def test_the_guide_s_commands_name_files_that_are_there():
+    made = ("deploy/secrets", "deploy/.env")  # by the commands themselves
+    for command in COMMANDS:
+        for path in re.findall(r"(?<![\w/])deploy(?:/[\w./-]+)?", command):
+            assert path.startswith(made) or (ROOT / path).exists(), command
+
+
+def test_the_guide_s_commands_for_secrets_and_settings_work(tmp_path: Path):
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not on the PATH")
+    shutil.copytree(DEPLOY, tmp_path / "deploy", ignore=shutil.ignore_patterns("secrets", ".env"))
+    local = [one for one in COMMANDS if one.startswith(("mkdir", "printf", "openssl", "chmod", "cp ", "TOKEN="))]
+    assert len(local) == 7
+    script = "set -eu\n" + "\n".join(local) + '\nprintf %s "$TOKEN"'
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"[0-9a-f]{64}", done.stdout)
+    secrets = tmp_path / "deploy" / "secrets"
+    assert (secrets / "tokens.map").read_text() == f'"Bearer {done.stdout}" reviews-app;\n'
+    assert "PRIVATE KEY" in (secrets / "tls" / "tls.key").read_text()
+    assert (secrets / "tls" / "tls.key").stat().st_mode & 0o007 == 0
+    if shutil.which("kubectl"):
+        for command in (one for one in COMMANDS if one.startswith("kubectl create ")):
+            shown = subprocess.run(
+                ["sh", "-c", f"{command} --dry-run=client -o yaml"], cwd=tmp_path, capture_output=True, text=True
+            )
+            assert shown.returncode == 0, shown.stderr
+            kubernetes_validate.validate(yaml.safe_load(shown.stdout), "1.30", strict=True)
