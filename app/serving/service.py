@@ -3,56 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from app.serving.examples import (
+    INPUTS,
+    Classes,
+    classification_signature,
+    example_tensor,
+    read_classes,
+    read_values,
+    regression_signature,
+)
 from app.serving.http.tensors import shape_text
+from app.serving.repository import ModelRepository, ModelSpec
 from app.serving.signatures import DEFAULT_SIGNATURE, Signature
-from app.serving.status import Code, ServingError, invalid
-from app.serving.versions import ServedModel, VersionStatus
+from app.serving.status import ServingError, invalid
+from app.serving.versions import VersionStatus
 
 if TYPE_CHECKING:
+    from app.serving.metrics import ServingMetrics
     from app.serving.servable import Servable
 
 
 @dataclass(frozen=True)
-class ModelSpec:
-    """Which model a request is for: its name, and a version or a label, or neither for the latest version."""
+class ModelMetadata:
+    """The version that answers a request, and its signatures in JSON form (`Servable.signature_def`)."""
 
-    name: str
-    version: int | None = None
-    label: str | None = None
+    version: int
+    signature_def: Mapping[str, Any]
 
 
 class PredictionService:
-    """The calls of TensorFlow Serving's PredictionService and ModelService over models by name.
+    """The calls of TensorFlow Serving's PredictionService and ModelService over the models of a repository.
 
     Every failure is a `ServingError`.
     """
 
-    def __init__(self, models: Sequence[ServedModel]) -> None:
-        self._models = {model.name: model for model in models}
+    def __init__(self, repository: ModelRepository, metrics: ServingMetrics) -> None:
+        self.repository = repository
+        self.metrics = metrics
 
-    def servable(self, spec: ModelSpec) -> Servable:
-        """The loaded version that a request is for."""
-        if spec.label is not None:
-            raise invalid(f"Unrecognized servable version label: {spec.label}")
-        model = self._models.get(spec.name)
-        if model is None:
-            wanted = f"Latest({spec.name})" if spec.version is None else f"Specific({spec.name}, {spec.version})"
-            raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
-        return model.servable(spec.version)
+    def lease(self, spec: ModelSpec) -> AbstractContextManager[Servable]:
+        """The loaded version that a request is for; it stays loaded within the `with` block."""
+        return self.repository.lease(spec)
 
     def statuses(self, spec: ModelSpec) -> list[VersionStatus]:
         """The versions of a model and their states, newest first; a label is ignored."""
-        model = self._models.get(spec.name)
-        if model is not None:
-            return model.statuses(spec.version)
-        if spec.version is None:
-            raise ServingError(Code.NOT_FOUND, f"Could not find any versions of model {spec.name}")
-        raise ServingError(Code.NOT_FOUND, f"Could not find version {spec.version} of model {spec.name}")
+        return self.repository.statuses(spec)
+
+    def metadata(self, spec: ModelSpec) -> ModelMetadata:
+        """The version that a request is for and what it can be asked."""
+        with self.lease(spec) as servable:
+            return ModelMetadata(servable.version, servable.signature_def)
 
 
 def find_signature(servable: Servable, signature_name: str) -> Signature:
@@ -75,6 +81,28 @@ def predict(servable: Servable, signature: Signature, inputs: Mapping[str, np.nd
                 f"Input {name} has shape {shape_text(array.shape)} but the signature takes {shape_text(declared)}"
             )
     return servable.run(signature.name, inputs)
+
+
+def classify(servable: Servable, signature_name: str, examples: Sequence[bytes]) -> list[Classes]:
+    """The classes of each serialized tf.Example, as `(label, score)`; None for what the model does not give.
+
+    An empty name means `serving_default`. A label keeps bytes that are no UTF-8 as surrogates.
+    """
+    signature = classification_signature(servable, signature_name)
+    outputs = predict(servable, signature, {INPUTS: example_tensor(examples)})
+    return read_classes(signature, outputs, len(examples))
+
+
+def regress(servable: Servable, signature_name: str, examples: Sequence[bytes]) -> list[float]:
+    """The value of each serialized tf.Example; an empty name means `serving_default`."""
+    signature = regression_signature(servable, signature_name)
+    outputs = predict(servable, signature, {INPUTS: example_tensor(examples)})
+    return read_values(signature, outputs, len(examples))
+
+
+def too_many_rows(rows: int, limit: int) -> ServingError:
+    """The refusal of a request of more rows than the server allows."""
+    return invalid(f"The request has {rows} rows: at most {limit} are allowed; ask in several requests")
 
 
 def _fits(shape: Sequence[int], declared: Sequence[int]) -> bool:

@@ -6,7 +6,7 @@ import json
 import re
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from fastapi import FastAPI, Request, Response
@@ -16,10 +16,14 @@ from starlette.types import Receive, Scope, Send
 
 from app.serving.http.json_text import PASS_BYTES, parse_object, pretty
 from app.serving.http.tensors import read_inputs, write_outputs
-from app.serving.service import ModelSpec, PredictionService, find_signature, predict
+from app.serving.repository import ModelSpec
+from app.serving.service import find_signature, predict
 from app.serving.signatures import DEFAULT_SIGNATURE
 from app.serving.status import Code, ServingError, invalid
-from app.serving.versions import ServedModel
+from app.serving.versions import ServedModel, VersionStatus
+
+if TYPE_CHECKING:
+    from app.serving.servable import Servable
 
 # TensorFlow Serving unpacks at most 100 MB. A body that came unpacked has the same limit here.
 MAX_BODY_BYTES = 100 * 1024 * 1024
@@ -33,14 +37,40 @@ def make_app(models: Sequence[ServedModel], *, max_body_bytes: int = MAX_BODY_BY
     """An ASGI application that answers for the given models."""
     app = FastAPI(title="Valence", openapi_url=None)  # the contract's paths are no OpenAPI routes
     # Every path and method has an answer of the contract's own, errors included: none is the router's.
-    app.mount("/", RestApi(PredictionService(models), max_body_bytes))
+    app.mount("/", RestApi(_ServedModels(models), max_body_bytes))
     return app
+
+
+class _ServedModels:
+    """Models by name, each with one version loaded. Every failure is a `ServingError`."""
+
+    def __init__(self, models: Sequence[ServedModel]) -> None:
+        self._models = {model.name: model for model in models}
+
+    def servable(self, spec: ModelSpec) -> Servable:
+        """The loaded version that a request is for."""
+        if spec.label is not None:
+            raise invalid(f"Unrecognized servable version label: {spec.label}")
+        model = self._models.get(spec.name)
+        if model is None:
+            wanted = f"Latest({spec.name})" if spec.version is None else f"Specific({spec.name}, {spec.version})"
+            raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
+        return model.servable(spec.version)
+
+    def statuses(self, spec: ModelSpec) -> list[VersionStatus]:
+        """The versions of a model and their states, newest first; a label is ignored."""
+        model = self._models.get(spec.name)
+        if model is not None:
+            return model.statuses(spec.version)
+        if spec.version is None:
+            raise ServingError(Code.NOT_FOUND, f"Could not find any versions of model {spec.name}")
+        raise ServingError(Code.NOT_FOUND, f"Could not find version {spec.version} of model {spec.name}")
 
 
 class RestApi:
     """The ASGI side: reads the body, answers in a worker thread, turns failures into error bodies."""
 
-    def __init__(self, service: PredictionService, max_body_bytes: int) -> None:
+    def __init__(self, service: _ServedModels, max_body_bytes: int) -> None:
         self._service = service
         self._max_body_bytes = max_body_bytes
 
@@ -125,7 +155,7 @@ def _version(digits: str) -> int:
     return int(digits[-20:])
 
 
-def answer_predict(service: PredictionService, spec: ModelSpec, body: bytes) -> str:
+def answer_predict(service: _ServedModels, spec: ModelSpec, body: bytes) -> str:
     """Predict, rows or columns, with whatever inputs and outputs the signature declares."""
     document = parse_object(body)
     signature_name = _signature_name(document)
@@ -135,7 +165,7 @@ def answer_predict(service: PredictionService, spec: ModelSpec, body: bytes) -> 
     return write_outputs(predict(servable, signature, inputs), rows=rows)
 
 
-def answer_examples(service: PredictionService, spec: ModelSpec, body: bytes, verb: str) -> str:
+def answer_examples(service: _ServedModels, spec: ModelSpec, body: bytes, verb: str) -> str:
     """Classify and regress need a signature made for tf.Example records; one made to predict is refused."""
     document = parse_object(body)
     name = _signature_name(document) or DEFAULT_SIGNATURE
@@ -149,7 +179,7 @@ def answer_examples(service: PredictionService, spec: ModelSpec, body: bytes, ve
     raise ServingError(Code.UNIMPLEMENTED, f"The embedded engine does not {verb}; use --engine tensorflow-serving")
 
 
-def answer_status(service: PredictionService, spec: ModelSpec) -> str:
+def answer_status(service: _ServedModels, spec: ModelSpec) -> str:
     """The model's versions and their states."""
     versions = [
         {
@@ -162,7 +192,7 @@ def answer_status(service: PredictionService, spec: ModelSpec) -> str:
     return pretty({"model_version_status": versions})
 
 
-def answer_metadata(service: PredictionService, spec: ModelSpec) -> str:
+def answer_metadata(service: _ServedModels, spec: ModelSpec) -> str:
     """The model's signatures."""
     servable = service.servable(spec)
     return pretty(
