@@ -9,6 +9,8 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -459,3 +461,14 @@ def test_bytes_that_are_no_message_are_the_clients_mistake(channel):
 def test_a_call_without_a_message_is_the_clients_mistake(channel):
     call = channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
     assert failure(call, iter([])) == ("INVALID_ARGUMENT", "The call has no request message")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=6), st.integers(0, 10_000))
+def test_a_damaged_message_is_never_the_servers_mistake(channel, changes, end):
+    message = bytearray(combine_request().SerializeToString())
+    for position, byte in changes:
+        message[position % len(message)] = byte
+    call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+    outcome = call.future(bytes(message[: max(end, 1)]), timeout=PATIENCE).code().name
+    assert outcome in ("OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION")
