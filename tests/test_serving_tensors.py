@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from app.serving.http.json_text import parse_object, pretty
-from app.serving.http.tensors import read_inputs, write_floats, write_outputs
+from app.serving.http.float_text import write_floats
+from app.serving.http.json_text import parse_object
+from app.serving.http.quoting import pretty
+from app.serving.http.tensors import read_inputs, write_outputs
 from app.serving.signatures import TensorInfo
 from app.serving.status import Code, ServingError
 
@@ -82,6 +84,33 @@ def test_values_are_quoted_with_four_spaces():
 
 
 @pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1.0, "1.0"),
+        (1e10, "1e+10"),  # alone: as answers write float32
+        (2.0**64, "1.84467441e+19"),
+        (1e39, "1e+39"),
+        (float("nan"), "NaN"),
+        (float("-inf"), "-Infinity"),
+        ([1e10], "[\n    10000000000.0\n]"),  # inside something: the shortest digits, RapidJSON's places
+        ([-1.5e30, 1e-7, 1.5e-7], "[\n    -1.5e30,\n    1e-7,\n    1.5e-7\n]"),
+        ([1e20, 1e21], "[\n    100000000000000000000.0,\n    1e21\n]"),
+        ([0.001234, 12.5, -0.0, 0.0], "[\n    0.001234,\n    12.5,\n    -0.0,\n    0.0\n]"),
+        ({"a": [float("nan"), 1]}, '{\n    "a": [\n        '),  # where RapidJSON's writer gives up
+        ("\x1f\\u001f/é\n", '"\\u001F\\\\u001f/é\\n"'),
+        ([True, None, {}, []], "[\n    true,\n    null,\n    {},\n    []\n]"),
+    ],
+)
+def test_values_are_quoted_as_rapidjson_writes_them(value, text):
+    assert pretty(value) == text
+
+
+@pytest.mark.parametrize("value", [1, "a", [1.5, {"b": ["é", "\t"]}], {"a": {"b": [[], {}, [0.1]]}}])
+def test_quoted_values_are_json(value):
+    assert json.loads(pretty(value)) == value
+
+
+@pytest.mark.parametrize(
     ("dtype", "values", "expected"),
     [
         ("DT_FLOAT", [1, 2.5, 1e39], np.array([1, 2.5, np.inf], np.float32)),
@@ -151,14 +180,14 @@ def test_rows_are_stacked_in_a_new_first_dimension():
 
 @pytest.mark.parametrize(
     ("text", "decoded"),
-    [("YWI=", b"ab"), ("YWI", b"ab"), ("YW I=\n", b"ab"), ("", b""), ("+/8=", b"\xfb\xff")],
+    [("YWI=", b"ab"), ("YWI", b"ab"), ("YW I=\n", b"ab"), ("", b""), ("+/8=", b"\xfb\xff"), ("YQ..", b"a")],
 )
 def test_base64_is_decoded_with_or_without_padding(text, decoded):
     tensors, _ = read_inputs({"inputs": {"b64": text}}, one_input("DT_STRING"))
     assert tensors["x"].item() == decoded
 
 
-@pytest.mark.parametrize("text", ["Y", "YWI==", "-_8=", "é", "=", "YW=I"])
+@pytest.mark.parametrize("text", ["Y", "YWI==", "YWJj=", "-_8=", "é", "=", "YW=I", "YWI\xa0"])
 def test_bad_base64_is_refused(text):
     with pytest.raises(ServingError, match=r"^Unable to base64 decode$"):
         read_inputs({"inputs": {"b64": text}}, one_input("DT_STRING"))

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from app.serving.http.quoting import pretty
 from app.serving.status import ServingError, invalid
 
 # Bytes that are no UTF-8 pass through a request and an answer unchanged, as RapidJSON lets them.
@@ -48,11 +49,6 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise invalid(f"JSON Value: {pretty(value)} Is not object")
     return value
-
-
-def pretty(value: Any) -> str:
-    """A JSON value as the error messages quote it: four spaces a level."""
-    return json.dumps(value, indent=4, ensure_ascii=False)
 
 
 def _skip_space(text: str, position: int) -> int:

@@ -6,14 +6,15 @@ import base64
 import binascii
 import json
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from app.serving.http.json_text import PASS_BYTES, pretty
+from app.serving.http.float_text import write_floats
+from app.serving.http.json_text import PASS_BYTES
+from app.serving.http.quoting import pretty
 from app.serving.signatures import TensorInfo
 from app.serving.status import Code, ServingError, invalid
 
@@ -43,6 +44,8 @@ _ARRAY_TYPES: dict[str, Any] = {
     "DT_UINT32": np.uint32,
     "DT_UINT64": np.uint64,
 }
+# ASCII's white space, which base64 may hold anywhere.
+_SPACE = b" \t\n\v\f\r"
 # numpy's limit is 64, and the rows of a request add one.
 _MAX_DIMENSIONS = 63
 _JSON_TYPES = {
@@ -265,11 +268,14 @@ def decode_base64(value: dict[str, Any]) -> bytes:
     """The bytes of `{"b64": "..."}`. Raises `ServingError` for another object, and for what is no base64."""
     if not is_base64(value):
         raise invalid(f"JSON Value: {pretty(value)} not formatted correctly for base64 data")
-    # Padding is optional, but what is there has to be right.
-    text = "".join(value["b64"].split())
-    padded = text if text.endswith("=") else text + "=" * (-len(text) % 4)
     try:
-        return base64.b64decode(padded, validate=True)
+        text = value["b64"].encode("ascii").translate(None, _SPACE)
+        # Padding is `=` or, in Abseil's dialect, `.`. It may be missing, but what is there has to be right.
+        digits = text.rstrip(b"=.")
+        needed = -len(digits) % 4
+        if len(text) - len(digits) not in (0, needed):
+            raise invalid("Unable to base64 decode")
+        return base64.b64decode(digits + b"=" * needed, validate=True)
     except (binascii.Error, ValueError) as error:
         raise invalid("Unable to base64 decode") from error
 
@@ -338,29 +344,3 @@ def _write_strings(flat: np.ndarray) -> list[str]:
 
 def _write_base64(flat: np.ndarray) -> list[str]:
     return [f'{{"b64": "{base64.b64encode(value).decode()}"}}' for value in flat]
-
-
-def write_floats(flat: np.ndarray) -> list[str]:
-    """float32[n] or float64[n] as TensorFlow Serving writes them: `2.5`, `3.0`, `9e+06`, `123456.703`, `NaN`.
-
-    Six significant digits where they read back as the same number, else as many as the type can need.
-    """
-    digits = 9 if flat.dtype == np.float32 else 17
-    values = flat.tolist()
-    texts = [f"{value:.6g}" for value in values]
-    with np.errstate(over="ignore"):
-        read_back = np.array(texts, np.float64).astype(flat.dtype)
-    exact = (read_back == flat).tolist()
-    return [
-        _decimal(text if same else f"{value:.{digits}g}")
-        for text, same, value in zip(texts, exact, values, strict=True)
-    ]
-
-
-_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
-
-
-def _decimal(text: str) -> str:
-    if re.fullmatch(r"-?\d+", text):  # a whole number says that it is a float all the same
-        return f"{text}.0"
-    return _NOT_FINITE.get(text, text)
