@@ -1,355 +1,616 @@
-"""The nginx front of TensorFlow Serving, run for real before a stand-in that only says what reached it."""
+"""The front around a small application, on a real server: real sockets, with time limits short enough to wait for."""
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
+import asyncio
+import contextlib
+import http.client
+import io
 import json
-import os
+import logging
 import re
-import shutil
-import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
-import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+import uvicorn
 
-FRONT = Path(__file__).parents[1] / "deploy" / "front"
-PROBE = Path(__file__).parents[1] / "deploy" / "serving" / "predict_probe.sh"
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-TOKEN = "5f" * 32
-PREDICT = "/v1/models/toy:predict"
-METHOD = "/tensorflow.serving.PredictionService/Predict"
+from app.errors import RequestError
+from app.serving.http.access import Access
+from app.serving.http.connections import ConnectionLimits, allow_open_files, guarded_protocol
+from app.serving.http.front import Front, FrontOptions
+from app.serving.http.request_log import JsonLines
 
-needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+TOKEN = "correct-horse-battery-staple"
+SHORT = 0.3  # seconds
+PATIENCE = 20  # seconds that a test waits for what should come at once
+
+
+class Dummy:
+    """Answers what it was asked as JSON; `/hold` waits until it is let go, `/fail` and `/half` break."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+        self.held = threading.Semaphore(0)
+        self.seen: list[str] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        message = await receive()
+        body, path = message["body"], scope["path"]
+        self.seen.append(path)
+        if path == "/v1/fail":
+            raise ValueError(f"cannot read {body.decode()}")
+        if path == "/v1/half":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"10")]})
+            await send({"type": "http.response.body", "body": b"12345", "more_body": True})
+            raise ValueError("half of an answer")
+        if path == "/v1/hold":
+            self.held.release()
+            while not self.let_go.is_set():
+                await asyncio.sleep(0.01)
+        size = int(scope["query_string"] or 0)
+        answer = {
+            "path": path,
+            "size": len(body),
+            "id": scope["state"]["request_id"],
+            "whole": not message["more_body"],
+        }
+        await _send_json(send, answer, size)
+
+
+async def _send_json(send: Any, answer: dict[str, Any], padding: int) -> None:
+    content = json.dumps(answer).encode() + b" " * padding
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
 
 
 @dataclass
-class Front:
-    """The running front: where it listens, whom to trust, and what it let through to the stand-in."""
+class Running:
+    """A server under test."""
 
-    url: str
-    inside: str  # for Prometheus and probes
-    certificate: Path
-    log: Path
-    reached: list[dict[str, Any]] = field(default_factory=list)
+    address: tuple[str, int]
+    front: Front
+    app: Dummy
+    server: uvicorn.Server
+    log: io.StringIO = field(default_factory=io.StringIO)
 
-    def post(self, body: Any, path: str = PREDICT, **headers: str) -> requests.Response:
-        """POST with a token, over a new connection that trusts this certificate and no other."""
-        headers = {"Authorization": f"Bearer {TOKEN}", **headers}
-        return requests.post(self.url + path, data=body, headers=headers, verify=str(self.certificate), timeout=20)
+    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
+        """One request on a connection of its own: status, JSON and headers (lower case) of the answer."""
+        with contextlib.closing(http.client.HTTPConnection(*self.address, timeout=PATIENCE)) as connection:
+            connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+            response = connection.getresponse()
+            content = response.read()
+            found = {name.lower(): value for name, value in response.getheaders()}
+            return response.status, json.loads(content) if content else None, found
+
+    def raw(self, data: bytes = b"") -> socket.socket:
+        """A connection on which `data` was sent."""
+        connection = socket.create_connection(self.address, timeout=PATIENCE)
+        connection.sendall(data)
+        return connection
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What was logged."""
+        return [json.loads(line) for line in self.log.getvalue().splitlines()]
 
 
-def make_certificate(folder: Path) -> Path:
-    """Write tls.crt and tls.key for localhost, signed by themselves, valid for an hour."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(names, critical=False)
-        .sign(key, hashes.SHA256())
+@contextlib.contextmanager
+def running(limits: ConnectionLimits | None = None, **options: Any) -> Iterator[Running]:
+    """The dummy behind a front, on uvicorn with httptools and uvloop, in a thread."""
+    app = Dummy()
+    front = Front(app, FrontOptions(**options))
+    config = uvicorn.Config(
+        front,
+        http=guarded_protocol(limits or ConnectionLimits()),
+        loop="uvloop",
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        log_level="error",
+        timeout_keep_alive=1,
+        timeout_graceful_shutdown=5,
     )
-    folder.mkdir()
-    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    (folder / "tls.key").write_bytes(key.private_bytes(pem, form, serialization.NoEncryption()))
-    (folder / "tls.crt").write_bytes(certificate.public_bytes(pem))
-    return folder / "tls.crt"
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def replaced(text: str, changes: dict[str, str]) -> str:
-    for old, new in changes.items():
-        assert text.count(old) == 1, f"not once in the file: {old}"
-        text = text.replace(old, new)
-    return text
-
-
-def configure(folder: Path, upstream: str, *, rest: int, grpc_port: int, outside: int, inside: int) -> None:
-    """Lay out the folder as it is mounted, with ports of this machine."""
-    (folder / "run").mkdir(parents=True)
-    make_certificate(folder / "tls")
-    (folder / "tokens.map").write_text(f'"Bearer {TOKEN}" reviews-app;\n', encoding="utf-8")
-    changes = {
-        "listen 8443": f"listen 127.0.0.1:{outside}",
-        "listen 8081": f"listen 127.0.0.1:{inside}",
-        "/dev/stdout": "access.log",
-    }
-    (folder / "nginx.conf").write_text(replaced((FRONT / "nginx.conf").read_text(encoding="utf-8"), changes))
-    text = re.sub(r"server [\w.-]+:8501", f"server 127.0.0.1:{rest}", (FRONT / upstream).read_text(encoding="utf-8"))
-    (folder / "upstream.conf").write_text(re.sub(r"server [\w.-]+:8500", f"server 127.0.0.1:{grpc_port}", text))
-
-
-def nginx(folder: Path, *options: str) -> list[str]:
-    """The command of compose.yaml and of the manifests. Root's own workers could not enter pytest's folders."""
-    user = " user root;" if os.geteuid() == 0 else ""
-    assert NGINX is not None
-    return [NGINX, "-p", str(folder / "run"), "-c", str(folder / "nginx.conf"), "-g", f"daemon off;{user}", *options]
-
-
-class StandIn(BaseHTTPRequestHandler):
-    """Answers with the status that the model is named after, closes the connection for `gone`."""
-
-    protocol_version = "HTTP/1.1"
-    reached: list[dict[str, Any]]
-
-    def do_GET(self) -> None:
-        """Note the request and answer."""
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.reached.append({"path": self.path, "body": body, "headers": dict(self.headers)})
-        named = re.match(r"/v1/models/(\w+)", self.path)
-        if named and named[1] == "gone":
-            self.close_connection = True
-            return
-        self.send_response(int(named[1]) if named and named[1].isdecimal() else 200)
-        answer = b'{"predictions": [0]}'
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    do_POST = do_GET  # noqa: N815 - the name that http.server looks for
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Nothing on standard error."""
-
-
-class QuietServer(ThreadingHTTPServer):
-    """Says nothing of a client that leaves early: a probe goes once it knows the status."""
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing on standard error."""
-
-
-@pytest.fixture(scope="module")
-def stand_in() -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """The port of the REST stand-in, and the list of what reaches it."""
-    reached: list[dict[str, Any]] = []
-    server = QuietServer(("127.0.0.1", 0), type("Server", (StandIn,), {"reached": reached}))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_address[1], reached
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def grpc_stand_in() -> Iterator[int]:
-    """The port of a gRPC server with one method, which says what it was told and whether a token came along."""
-
-    def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
-        told = dict(context.invocation_metadata())
-        return request + (b" with a token" if told.get("authorization") else b"")
-
-    server = grpc.server(ThreadPoolExecutor(2))
-    methods = {"Predict": grpc.unary_unary_rpc_method_handler(answer)}
-    service = grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", methods)
-    server.add_generic_rpc_handlers((service,))
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield port
-    server.stop(None).wait()
-
-
-@pytest.fixture(scope="module")
-def front(stand_in, grpc_stand_in: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    folder = tmp_path_factory.mktemp("front") / "etc"
-    port, reached = stand_in
-    outside, inside = free_ports(2)
-    configure(folder, "upstream_pod.conf", rest=port, grpc_port=grpc_stand_in, outside=outside, inside=inside)
-    url, inner = f"https://127.0.0.1:{outside}", f"http://127.0.0.1:{inside}"
-    with subprocess.Popen(nginx(folder), stderr=subprocess.PIPE, text=True) as process:
-        for _ in range(100):
-            try:
-                requests.get(f"{inner}/healthz", timeout=5).raise_for_status()
-                break
-            except requests.ConnectionError:
-                assert process.poll() is None, process.communicate()[1]
-                time.sleep(0.1)
-        yield Front(url, inner, folder / "tls" / "tls.crt", folder / "run" / "access.log", reached)
-        process.send_signal(signal.SIGQUIT)  # the image's stop signal: what is under way is ended
-        process.communicate(timeout=30)
-    assert process.returncode == 0
-
-
-@needs_nginx
-@pytest.mark.parametrize("upstream", ["upstream_pod.conf", "upstream_compose.conf"])
-def test_nginx_accepts_the_configuration(upstream: str, tmp_path: Path):
-    configure(tmp_path / "etc", upstream, rest=8501, grpc_port=8500, outside=8443, inside=8081)
-    tested = subprocess.run(nginx(tmp_path / "etc", "-t"), capture_output=True, text=True)
-    assert tested.returncode == 0, tested.stderr
-
-
-@needs_nginx
-@pytest.mark.parametrize("header", [None, "", "Bearer", f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN}0", f"Basic {TOKEN}"])
-def test_without_the_token_nothing_reaches_the_server(front: Front, header: str | None):
-    before = len(front.reached)
-    headers = {} if header is None else {"Authorization": header}
-    answer = requests.post(front.url + PREDICT, data="{}", headers=headers, verify=str(front.certificate), timeout=20)
-    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
-    assert "token" in answer.json()["error"]
-    assert len(front.reached) == before
-
-
-@needs_nginx
-def test_with_the_token_a_request_goes_through_unchanged(front: Front):
-    body = '{"instances": ["a joyless, [] slick ride", "\\" [] \\\\", "größer"]}'.encode()
-    answer = front.post(body)
-    assert (answer.status_code, answer.json()) == (200, {"predictions": [0]})
-    last = front.reached[-1]
-    assert (last["path"], last["body"]) == (PREDICT, body)
-    assert "Authorization" not in last["headers"]
-    assert last["headers"]["X-Request-ID"] == answer.headers["X-Request-ID"]
-
-
-@needs_nginx
-def test_the_port_speaks_tls_alone(front: Front):
-    answer = requests.post(front.url.replace("https", "http") + PREDICT, data="{}", timeout=20)
-    assert answer.status_code == 400
-    with pytest.raises(requests.exceptions.SSLError):
-        requests.post(front.url + PREDICT, data="{}", timeout=20)
-
-
-@needs_nginx
-@pytest.mark.parametrize(
-    "body", ['{"instances": [[]]}', '{"instances": [{"text": [ ]}]}', '{"instances": ["[",[\n\t]]}']
-)
-def test_the_request_that_ends_tensorflow_serving_does_not_reach_it(front: Front, body: str):
-    front.post(body)
-    assert front.reached[-1]["body"] == b'{"instances": []}'
-    front.post(iter([body[:9].encode(), body[9:].encode()]))  # chunked
-    assert front.reached[-1]["body"] == b'{"instances": []}'
-
-
-def holds_an_empty_array(value: Any) -> bool:
-    if isinstance(value, list):
-        return not value or any(map(holds_an_empty_array, value))
-    return isinstance(value, dict) and any(map(holds_an_empty_array, value.values()))
-
-
-TEXTS = st.text(max_size=8) | st.text(alphabet='[]"\\ ,:', max_size=8)
-VALUES = st.recursive(
-    st.none() | st.integers() | TEXTS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@needs_nginx
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(value=VALUES, ascii_only=st.booleans(), indent=st.sampled_from([None, 0, 2]))
-def test_exactly_the_bodies_with_an_empty_array_are_replaced(front: Front, value: Any, ascii_only: bool, indent: Any):
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    state = Running(listener.getsockname(), front, app, server)
+    handler = logging.StreamHandler(state.log)
+    handler.setFormatter(JsonLines())
+    logger = logging.getLogger("app.serving.requests")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    thread.start()
     try:
-        body = json.dumps({"instances": value}, ensure_ascii=ascii_only, indent=indent).encode()
-    except UnicodeEncodeError:  # a lone surrogate has no UTF-8
-        body = json.dumps({"instances": value}, indent=indent).encode()
-    front.post(body)
-    expected = b'{"instances": []}' if holds_an_empty_array(value) else body
-    assert front.reached[-1]["body"] == expected
+        wait_until(lambda: server.started)
+        yield state
+    finally:
+        app.let_go.set()
+        server.should_exit = True
+        thread.join()
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
 
 
-@needs_nginx
-@pytest.mark.parametrize("body", [b'{"instances":["' + b"\\\\" * 500_000 + b'"]}', b"[" * 1_000_000, b'"a",' * 250_000])
-def test_a_large_body_is_looked_at_too(front: Front, body: bytes):
-    assert front.post(body).status_code == 200
-    assert front.reached[-1]["body"] == body
-    front.post(body + b"[]")
-    assert front.reached[-1]["body"] == b'{"instances": []}'
+def wait_until(holds: Any) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
 
 
-@needs_nginx
+def read_all(connection: socket.socket) -> bytes:
+    """Everything until the server closes; a reset after the answer counts as closing."""
+    received = bytearray()
+    with connection, contextlib.suppress(ConnectionResetError):
+        while chunk := connection.recv(65536):
+            received += chunk
+    return bytes(received)
+
+
+def status_and_error(answer: bytes) -> tuple[int, str]:
+    head, _, content = answer.partition(b"\r\n\r\n")
+    assert b"\r\nx-request-id: " in head
+    assert b"\r\ncontent-type: application/json" in head
+    assert b"\r\nconnection: close" in head
+    body = json.loads(content)
+    assert list(body) == ["error"]
+    return int(head.split(b" ")[1]), body["error"]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    """Small limits, no token."""
+    limits = ConnectionLimits(head_timeout_seconds=SHORT, max_head_bytes=4096, write_timeout_seconds=SHORT)
+    options = {"max_body_bytes": 100_000, "max_buffered_bytes": 400_000, "body_timeout_seconds": SHORT}
+    with pytest.MonkeyPatch.context() as patch, running(limits, access_log=True, **options) as server:
+        patch.setattr("app.serving.http.limits.LINGER_SECONDS", SHORT)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Running]:
+    """With a token, and CORS."""
+    with running(
+        access=Access([TOKEN]), cors=True, access_log=True, open_paths=frozenset({"/", "/page/page.js"})
+    ) as server:
+        yield server
+
+
+# --- what passes ---
+
+
+def test_the_body_arrives_in_one_piece_however_it_was_sent(server: Running):
+    assert server.ask("POST", "/v1/x", b"12345")[1] | {"id": ""} == {
+        "path": "/v1/x",
+        "size": 5,
+        "id": "",
+        "whole": True,
+    }
+    big = b"x" * 99_999
+    assert server.ask("POST", "/v1/x", big)[1]["size"] == 99_999
+    head = b"POST /v1/x HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+    with server.raw(head) as connection:
+        for _ in range(20):
+            connection.sendall(b"3\r\nabc\r\n")
+            time.sleep(0.002)
+        connection.sendall(b"0\r\n\r\n")
+        assert json.loads(read_all(connection).partition(b"\r\n\r\n")[2])["size"] == 60
+
+
+def test_a_kept_connection_answers_one_request_after_the_other(server: Running):
+    with contextlib.closing(http.client.HTTPConnection(*server.address, timeout=PATIENCE)) as connection:
+        for size in range(50):
+            connection.request("POST", "/v1/x", b"x" * size)
+            assert json.loads(connection.getresponse().read())["size"] == size
+
+
+def test_a_wish_for_another_protocol_costs_no_body(server: Running):
+    """What Java's HttpClient and `curl --http2` send at first."""
+    upgrade = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"}
+    assert server.ask("POST", "/v1/x", b"hello\r\n\r\nUpgrade: x", **upgrade)[1]["size"] == 19
+
+
+def test_every_answer_has_a_request_id_the_clients_own_if_it_is_sane(server: Running):
+    _, answer, headers = server.ask("GET", "/v1/x")
+    assert re.fullmatch("[0-9a-f]{16}", headers["x-request-id"])
+    assert answer["id"] == headers["x-request-id"]
+    for given in ("abc-123", "Root=1-67891233-abcdef012345678912345678", "a/b:c.d_e+f="):
+        assert server.ask("GET", "/v1/x", X_Request_Id=given)[2]["x-request-id"] == given
+    for given in ('"', "a b", "x" * 129, "<script>", "a;b", "{}"):
+        assert re.fullmatch("[0-9a-f]{16}", server.ask("GET", "/v1/x", X_Request_Id=given)[2]["x-request-id"])
+
+
+# --- what does not ---
+
+
+def test_a_declared_body_above_the_limit_is_refused_before_it_is_sent(server: Running):
+    with server.raw(
+        b"POST /v1/big HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 100001\r\n\r\n"
+    ) as one:
+        assert one.recv(12) == b"HTTP/1.1 413"  # and not 100 Continue
+        one.shutdown(socket.SHUT_RDWR)
+    assert "/v1/big" not in server.app.seen
+
+
+def test_a_client_that_sends_everything_first_can_still_read_why_it_was_refused(guarded: Running):
+    """The limit is 100 MiB there; and a client that does not listen while it sends loses an answer that is cut off."""
+    body = b"x" * (100 * 1024 * 1024 + 1)
+    status, answer, headers = guarded.ask("POST", "/v1/big", body, Authorization=f"Bearer {TOKEN}")
+    assert status == 413
+    assert answer == {"error": "The request body is larger than 104857600 bytes"}
+    assert headers["connection"] == "close"
+    assert "/v1/big" not in guarded.app.seen
+
+
+def test_a_body_in_chunks_is_refused_once_it_is_too_large(server: Running):
+    head = b"POST /v1/big HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+    with server.raw(head) as connection:
+        for _ in range(11):
+            connection.sendall(b"2710\r\n" + b"x" * 10_000 + b"\r\n")
+        connection.sendall(b"0\r\n\r\n")
+        assert status_and_error(read_all(connection))[0] == 413
+    assert "/v1/big" not in server.app.seen
+
+
+@pytest.mark.parametrize("start", [b"", b"12345"])
+def test_a_body_that_does_not_arrive_is_waited_for_no_longer_than_the_limit(server: Running, start: bytes):
+    head = b"POST /v1/slow HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n"
+    status, error = status_and_error(read_all(server.raw(head + start)))
+    assert (status, error) == (408, f"The request body did not arrive within {SHORT} s")
+    assert "/v1/slow" not in server.app.seen
+
+
+def test_a_body_that_drips_is_not_waited_for_either(server: Running):
+    with server.raw(b"POST /v1/slow HTTP/1.1\r\nhost: a\r\ncontent-length: 90000\r\n\r\n") as connection:
+        assert b"408" in drip(connection, b"x")
+    assert "/v1/slow" not in server.app.seen
+
+
+@pytest.mark.parametrize("start", [b"GET /v1/x HTTP/1.1\r\nhost: a\r\n", b"G", b"\r\n"])
+def test_half_a_head_does_not_hold_a_connection(server: Running, start: bytes):
+    status, error = status_and_error(read_all(server.raw(start)))
+    assert (status, error) == (408, f"The request's head did not arrive within {SHORT} s")
+
+
+def test_a_head_that_drips_does_not_either(server: Running):
+    with server.raw(b"GET /v1/x HTTP/1.1\r\nhost: a\r\n") as connection:
+        assert b"408" in drip(connection, b"a: b\r\n")
+
+
+def test_empty_lines_do_not_keep_an_idle_connection_open(server: Running):
+    with server.raw(b"GET /v1/x HTTP/1.1\r\nhost: a\r\n\r\n") as connection:
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        assert b"408" in drip(connection, b"\r\n")
+
+
+def drip(connection: socket.socket, data: bytes) -> bytes:
+    """Send `data` again and again until the server has had enough; what it said."""
+    connection.settimeout(0.02)
+    received, deadline = bytearray(), time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            connection.sendall(data)
+            chunk = connection.recv(65536)
+        except TimeoutError:
+            continue
+        except (ConnectionResetError, BrokenPipeError):
+            return bytes(received)
+        if not chunk:
+            return bytes(received)
+        received += chunk
+    raise AssertionError("the server never closed the connection")
+
+
+def test_a_connection_without_a_word_is_closed_without_one(server: Running):
+    assert read_all(server.raw()) == b""
+
+
+def test_a_head_above_the_limit_is_refused(server: Running):
+    start = b"GET /v1/x HTTP/1.1\r\nhost: a\r\n"
+    for data in (start + b"x: " + b"y" * 600_000, b"GET /" + b"y" * 600_000, start + b"x: y\r\n" * 100_000):
+        assert status_and_error(send_and_read(server, data)) == (431, "The request's head is larger than 4096 bytes")
+
+
+def test_trailers_and_chunk_names_have_the_same_limit(server: Running):
+    head = b"POST /v1/trailer HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n"
+    for data in (head + b"0\r\n" + b"a: b\r\n" * 100_000, head + b"3;" + b"x" * 600_000):
+        answer = send_and_read(server, data)
+        assert answer == b"" or status_and_error(answer)[0] == 431
+    assert "/v1/trailer" not in server.app.seen
+
+
+def send_and_read(server: Running, data: bytes) -> bytes:
+    """What the server answers, also when it closes before it has taken everything."""
+    connection = server.raw()
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        connection.sendall(data)
+    return read_all(connection)
+
+
+def test_requests_sent_far_ahead_end_the_connection(server: Running):
+    request = b"GET /v1/ahead HTTP/1.1\r\nhost: a\r\n\r\n"
+    with server.raw(request * 20) as connection:
+        received = b""
+        while received.count(b"HTTP/1.1 200") < 20:
+            received += connection.recv(65536)
+    before = server.app.seen.count("/v1/ahead")
+    assert before == 20
+    assert send_and_read(server, request * 5_000).count(b"HTTP/1.1 200") < 100
+    assert server.app.seen.count("/v1/ahead") < before + 100
+
+
 @pytest.mark.parametrize(
-    ("path", "headers", "body", "status"),
+    "data",
     [
-        (PREDICT, {"Content-Encoding": "gzip"}, b"\x1f\x8b", 415),
-        (PREDICT, {}, b" " * (1024 * 1024 + 1), 413),
-        ("/v1/models/gone:predict", {}, b"{}", 502),
-        ("/monitoring/prometheus/metrics", {}, b"", 404),
-        ("/v1/models/../../monitoring/prometheus/metrics", {}, b"", 404),
-        ("/v1/models/503:predict", {}, b"{}", 503),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS to a port that has none
+        b"GET /\xff HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"CONNECT a:80 HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET ?x HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
+        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: -5\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 99999999999999999999999\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
-def test_what_is_refused_says_why(front: Front, path: str, headers: dict[str, str], body: bytes, status: int):
-    answer = front.post(body, path, **headers)
-    assert answer.status_code == status
-    assert status == 503 or answer.json()["error"]
+def test_what_is_no_http_gets_an_error_of_the_contracts_form(server: Running, data: bytes):
+    assert status_and_error(read_all(server.raw(data)))[0] == 400
 
 
-@needs_nginx
-def test_metrics_are_for_inside(front: Front):
-    assert requests.get(f"{front.inside}/monitoring/prometheus/metrics", timeout=20).status_code == 200
-    assert front.reached[-1]["path"] == "/monitoring/prometheus/metrics"
-    assert requests.post(f"{front.inside}/monitoring/prometheus/metrics", timeout=20).status_code == 403
-    assert requests.post(front.inside + PREDICT, timeout=20).status_code == 404
+def test_an_answer_that_the_client_does_not_take_is_given_up(server: Running):
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    with connection:
+        connection.connect(server.address)
+        connection.sendall(b"GET /v1/large?50000000 HTTP/1.1\r\nhost: a\r\n\r\n")
+        wait_until(lambda: "/v1/large" in server.app.seen)
+        wait_until(lambda: not server.server.server_state.connections)
+    assert server.ask("GET", "/v1/x")[0] == 200
 
 
-@needs_nginx
-def test_the_log_names_the_client_and_keeps_no_token_and_no_text(front: Front):
-    answer = front.post('{"instances": ["a secret of somebody"]}', f"{PREDICT}?token={TOKEN}")
-    (entry,) = (
-        json.loads(line)
-        for line in front.log.read_text(encoding="utf-8").splitlines()
-        if answer.headers["X-Request-ID"] in line
-    )
-    assert (entry["client"], entry["path"], entry["status"]) == ("reviews-app", PREDICT, 200)
-    assert TOKEN not in front.log.read_text(encoding="utf-8")
-    assert "secret" not in front.log.read_text(encoding="utf-8")
+def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(server: Running):
+    with server.raw(b"GET /v1/x?6000000 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n") as connection:
+        size, slow_until = 0, time.monotonic() + 3 * SHORT
+        while chunk := connection.recv(16384):
+            size += len(chunk)
+            if time.monotonic() < slow_until:
+                time.sleep(0.02)
+    assert size > 6_000_000
 
 
-@needs_nginx
-def test_grpc_goes_through_the_same_port_with_the_same_token(front: Front):
-    trust = grpc.ssl_channel_credentials(front.certificate.read_bytes())
-    with grpc.secure_channel(front.url.removeprefix("https://"), trust) as channel:
-        predict = channel.unary_unary(METHOD)
-        assert predict(b"hello", metadata=[("authorization", f"Bearer {TOKEN}")], timeout=20) == b"hello"
-        with pytest.raises(grpc.RpcError) as refused:
-            predict(b"hello", timeout=20)
-    assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+def test_clients_that_leave_at_any_point_leave_nothing_behind(server: Running):
+    request = b"POST /v1/x HTTP/1.1\r\nhost: a\r\ncontent-length: 30000\r\n\r\n" + b"x" * 30_000
+    for size in (1, 20, 60, 70, 1_000, 29_999, len(request)):
+        server.raw(request[:size]).close()
+    wait_until(lambda: not server.server.server_state.connections and not server.server.server_state.tasks)
+    assert server.ask("GET", "/v1/x")[0] == 200
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not on the PATH")
+def test_what_breaks_inside_is_a_500_whose_text_is_neither_answered_nor_logged(server: Running):
+    status, answer, headers = server.ask("POST", "/v1/fail", b"a text of somebody")
+    assert status == 500
+    assert answer == {
+        "error": f"Internal error; the server's log tells more under request id {headers['x-request-id']}"
+    }
+    (line,) = [line for line in server.lines() if line["level"] == "error" and line["error"] == "ValueError"][-1:]
+    assert line["request_id"] == headers["x-request-id"]
+    assert "in __call__" in line["stack"]
+    assert "somebody" not in server.log.getvalue()
+
+
+def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(server: Running):
+    answer = read_all(server.raw(b"GET /v1/half HTTP/1.1\r\nhost: a\r\n\r\n"))
+    assert b"content-length: 10" in answer
+    assert answer.endswith(b"12345")
+
+
+# --- how many at once ---
+
+
+def test_requests_beyond_the_limit_are_told_to_come_back_and_probes_are_not():
+    with running(max_concurrent_requests=2) as server:
+        held = [threading.Thread(target=server.ask, args=("GET", "/v1/hold")) for _ in range(2)]
+        for thread in held:
+            thread.start()
+            assert server.app.held.acquire(timeout=PATIENCE)
+        status, answer, headers = server.ask("GET", "/v1/x")
+        assert (status, headers["retry-after"]) == (503, "1")
+        assert answer == {"error": "The server is answering 2 requests already; try again"}
+        assert server.ask("GET", "/healthz/live")[0] == 200
+        server.app.let_go.set()
+        for thread in held:
+            thread.join()
+        assert server.ask("GET", "/v1/x")[0] == 200
+
+
+def test_slow_senders_keep_nobody_else_out():
+    with running(max_concurrent_requests=1, body_timeout_seconds=PATIENCE) as server:
+        head = b"POST /v1/slow HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n"
+        slow = [server.raw(head) for _ in range(10)]
+        assert server.ask("POST", "/v1/x", b"12345")[0] == 200
+        slow[0].sendall(b"0123456789")
+        assert slow[0].recv(12) == b"HTTP/1.1 200"
+        for connection in slow:
+            connection.close()
+
+
+def test_large_bodies_share_a_limit_of_memory_that_short_ones_pass():
+    with running(max_body_bytes=1_000_000, max_buffered_bytes=1_000_000, body_timeout_seconds=PATIENCE) as server:
+        head = b"POST /v1/large HTTP/1.1\r\nhost: a\r\ncontent-length: 900000\r\n\r\n"
+        with server.raw(head + b"x" * 800_000) as first:
+            time.sleep(0.2)  # until those bytes have been read
+            status, answer, headers = server.ask("POST", "/v1/large", b"x" * 900_000)
+            assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
+            assert "as many large requests as it has memory for" in answer["error"]
+            assert server.ask("POST", "/v1/x", b"12345")[0] == 200
+            first.sendall(b"x" * 100_000)
+            assert first.recv(12) == b"HTTP/1.1 200"
+        assert server.ask("POST", "/v1/large", b"x" * 900_000)[0] == 200
+
+
+def test_memory_that_could_never_hold_one_body_is_a_mistake():
+    with pytest.raises(RequestError, match="max_buffered_bytes is 10: no request of max_body_bytes, 11, could"):
+        FrontOptions(max_body_bytes=11, max_buffered_bytes=10)
+
+
+def test_connections_beyond_the_limit_are_told_so_and_far_beyond_it_cut():
+    with running(ConnectionLimits(max_connections=3)) as server:
+        idle = [server.raw() for _ in range(3)]
+        wait_until(lambda: len(server.server.server_state.connections) == 3)
+        status, answer, headers = server.ask("GET", "/v1/x")
+        assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
+        assert answer == {"error": "The server has 3 connections already; try again"}
+        assert server.ask("GET", "/healthz/live")[0] == 200
+        surplus = [server.raw() for _ in range(100)]
+        time.sleep(0.2)
+        assert len(server.server.server_state.connections) <= 3 + 64
+        for connection in (*idle, *surplus):
+            connection.close()
+        wait_until(lambda: not server.server.server_state.connections)
+        assert server.ask("GET", "/v1/x")[0] == 200
+
+
+def test_the_process_may_open_as_many_files_as_connections_are_allowed():
+    assert allow_open_files(100) >= 256
+
+
+# --- token, CORS ---
+
+
 @pytest.mark.parametrize(
-    ("purpose", "model", "exit_code"),
-    [("ready", "toy", 0), ("live", "toy", 0), ("ready", "503", 1), ("live", "503", 0), ("live", "429", 0)]
-    + [(purpose, model, 1) for purpose in ("ready", "live") for model in ("404", "500", "504", "gone")],
+    "path", ["/v1/models/m", "/V1/models/m", "/page/models", "/monitoring/prometheus/metrics", "/x"]
 )
-def test_the_probe_asks_for_a_prediction(stand_in, purpose: str, model: str, exit_code: int):
-    port, reached = stand_in
-    probe = subprocess.run(["bash", str(PROBE), purpose, model, str(port)], capture_output=True, text=True, timeout=20)
-    assert probe.returncode == exit_code, probe.stdout + probe.stderr
-    assert reached[-1]["path"] == f"/v1/models/{model}:predict"
-    assert isinstance(json.loads(reached[-1]["body"])["instances"][0], str)
+def test_nothing_but_the_page_and_the_probes_is_open_without_the_token(guarded: Running, path: str):
+    status, answer, headers = guarded.ask("GET", path)
+    assert (status, headers["www-authenticate"]) == (401, "Bearer")
+    assert answer == {"error": "A token is needed: Authorization: Bearer <token>"}
+    assert guarded.ask("GET", path, Authorization="Bearer wrong")[0] == 401
+    assert guarded.ask("GET", path, Authorization=f"Bearer {TOKEN}")[0] == 200
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not on the PATH")
-def test_the_probe_of_a_server_that_is_not_there_fails():
-    (port,) = free_ports(1)
-    assert subprocess.run(["bash", str(PROBE), "live", "toy", str(port)], capture_output=True).returncode == 1
+@pytest.mark.parametrize("path", ["/", "/page/page.js", "/healthz/live", "/healthz/ready"])
+def test_the_page_and_the_probes_are(guarded: Running, path: str):
+    assert guarded.ask("GET", path)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/page/page%2ejs", "//", "/page/../v1/models", "/%2e", "/healthz", "/page/models/page.js"]
+)
+def test_no_spelling_of_a_path_goes_round_the_token(guarded: Running, path: str):
+    assert guarded.ask("GET", path)[0] == 401
+
+
+def test_a_body_without_a_token_is_not_kept(guarded: Running):
+    assert guarded.ask("POST", "/v1/models/m:predict", b"x" * 100_000)[0] == 401
+
+
+def test_a_preflight_passes_without_the_token_and_names_what_may_be_sent(guarded: Running):
+    status, _, headers = guarded.ask(
+        *("OPTIONS", "/v1/models/m:predict"), Origin="https://a.example", Access_Control_Request_Method="POST"
+    )
+    assert status == 200
+    assert headers["access-control-allow-origin"] == "*"
+    assert {"GET", "POST"} <= set(headers["access-control-allow-methods"].split(", "))
+    assert {"Content-Type", "Authorization"} <= set(headers["access-control-allow-headers"].split(", "))
+
+
+def test_with_cors_a_page_elsewhere_may_read_every_answer(guarded: Running):
+    for authorization in ("", f"Bearer {TOKEN}"):
+        _, _, headers = guarded.ask("GET", "/v1/x", Authorization=authorization)
+        assert headers["access-control-allow-origin"] == "*"
+        assert headers["access-control-expose-headers"] == "X-Request-Id"
+
+
+def test_without_cors_there_is_none_of_it(server: Running):
+    status, answer, headers = server.ask("OPTIONS", "/v1/models/m:predict")
+    assert (status, answer["path"]) == (200, "/v1/models/m:predict")  # the application's to answer
+    assert not [name for name in headers if name.startswith("access-control")]
+
+
+# --- logs ---
+
+
+def test_a_request_is_one_line_of_json_without_its_text_its_query_or_its_token(guarded: Running):
+    text, query = b'{"instances": ["a secret text"]}', "key=a-secret-key"
+    _, _, headers = guarded.ask(
+        "POST", f"/v1/models/m%C3%BC/versions/2:predict?{0}", text, Authorization=f"Bearer {TOKEN}"
+    )
+    guarded.ask("GET", f"/v1/models/m?{query}", Authorization="Bearer a-wrong-token-somebody-has")
+    line = next(line for line in guarded.lines() if line.get("request_id") == headers["x-request-id"])
+    assert line.keys() == {
+        *("time", "level", "logger", "message", "request_id", "method", "path", "status", "milliseconds"),
+        *("request_bytes", "response_bytes", "model"),
+    }
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", line["time"])
+    assert (line["method"], line["status"], line["model"]) == ("POST", 200, "mü")
+    assert line["path"] == "/v1/models/m%C3%BC/versions/2:predict"
+    assert line["request_bytes"] == len(text)
+    assert line["response_bytes"] == int(headers["content-length"])
+    assert 0 <= line["milliseconds"] < PATIENCE * 1000
+    for secret in (TOKEN, "a secret text", query, "a-wrong-token"):
+        assert secret not in guarded.log.getvalue()
+
+
+def test_refusals_and_clients_that_left_are_logged_too(server: Running):
+    server.raw(b"POST /v1/left HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n123").close()
+    wait_until(lambda: [line for line in server.lines() if line.get("path") == "/v1/left"])
+    (left,) = [line for line in server.lines() if line.get("path") == "/v1/left"]
+    assert left["status"] == 499
+    server.ask("POST", "/v1/too-large", b"x" * 200_000)
+    wait_until(lambda: [line for line in server.lines() if line.get("path") == "/v1/too-large"])
+    assert [line["status"] for line in server.lines() if line.get("path") == "/v1/too-large"] == [413]
+
+
+def test_a_path_without_end_is_cut_and_control_characters_stay_inside_the_line(server: Running):
+    server.ask("GET", "/v1/models/a%0Ab%22" + "x" * 1_000)
+    line = next(line for line in server.lines() if line.get("model", "").startswith('a\nb"'))
+    assert len(line["path"]) == 203
+    assert len(line["model"]) == 200
+
+
+def test_the_log_is_off_unless_it_is_asked_for():
+    with running() as server:
+        server.ask("GET", "/v1/x")
+        server.ask("POST", "/v1/x", b"12345")
+    assert server.log.getvalue() == ""
+
+
+# --- the way out ---
+
+
+def test_while_it_drains_requests_are_answered_and_told_to_connect_elsewhere_next():
+    with running() as server, contextlib.closing(http.client.HTTPConnection(*server.address)) as connection:
+        connection.request("GET", "/v1/x")
+        assert connection.getresponse().read()
+        held: list[tuple[int, Any, dict[str, str]]] = []
+        waiting = threading.Thread(target=lambda: held.append(server.ask("GET", "/v1/hold")))
+        waiting.start()
+        assert server.app.held.acquire(timeout=PATIENCE)
+        server.front.begin_drain()
+        connection.request("GET", "/v1/x")
+        response = connection.getresponse()
+        assert (response.status, response.getheader("connection")) == (200, "close")
+        server.server.should_exit = True
+        time.sleep(0.3)  # the server closes what is idle, and waits for the rest
+        server.app.let_go.set()
+        waiting.join()
+        assert held[0][0] == 200
+
+
+def test_a_request_that_outlasts_the_drain_is_told_so():
+    with running() as server:
+        server.server.config.timeout_graceful_shutdown = 1
+        held: list[tuple[int, Any, dict[str, str]]] = []
+        waiting = threading.Thread(target=lambda: held.append(server.ask("GET", "/v1/hold")))
+        waiting.start()
+        assert server.app.held.acquire(timeout=PATIENCE)
+        server.front.begin_drain()
+        server.server.should_exit = True
+        waiting.join()
+    status, answer, headers = held[0]
+    assert (status, answer, headers["retry-after"]) == (503, {"error": "The server is shutting down"}, "1")
