@@ -123,7 +123,6 @@ def running(limits: ConnectionLimits | None = None, **options: Any) -> Iterator[
     handler.setFormatter(JsonLines())
     logger = logging.getLogger("app.serving.requests")
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
     thread.start()
     try:
         wait_until(lambda: server.started)
@@ -133,7 +132,6 @@ def running(limits: ConnectionLimits | None = None, **options: Any) -> Iterator[
         server.should_exit = True
         thread.join()
         logger.removeHandler(handler)
-        logger.setLevel(logging.NOTSET)
 
 
 def wait_until(holds: Any) -> None:
@@ -160,6 +158,15 @@ def status_and_error(answer: bytes) -> tuple[int, str]:
     body = json.loads(content)
     assert list(body) == ["error"]
     return int(head.split(b" ")[1]), body["error"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _info_is_logged() -> Iterator[None]:
+    logger = logging.getLogger("app.serving.requests")
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture(scope="module")

@@ -161,7 +161,7 @@ class _GuardedProtocol(HttpToolsProtocol):
 
 
 def _unacknowledged(transport: asyncio.Transport) -> int:
-    """Bytes that the kernel holds for the client: it takes more from us a megabyte at a time, with long waits between."""
+    """Bytes that the kernel holds for the client: it takes a megabyte at a time from us, with long waits between."""
     answer = bytearray(4)
     with contextlib.suppress(OSError, ValueError):
         fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, answer)
