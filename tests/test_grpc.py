@@ -1,5 +1,6 @@
 """TensorFlow Serving's gRPC services, asked of the real server over real channels."""
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from tensorflow_serving.apis import (
 )
 
 from app.serving.grpc_api import GrpcServer
+from app.serving.metrics import ServingMetrics
 from app.serving.model_config import ModelSettings, VersionPolicy
 from app.serving.repository import ModelRepository, ModelSpec
 from app.serving.servable import Servable
@@ -57,21 +59,6 @@ class Toy(tf.Module):
             return {"y": tf.identity(x)}
 
 
-class Recorded:
-    """What the service told its metrics."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, str, str, str]] = []
-        self.answers: list[tuple[str, int]] = []
-
-    def request(self, model: str, api: str, entrypoint: str, code: Code, seconds: float) -> None:
-        assert seconds > 0
-        self.requests.append((model, api, entrypoint, code.name))
-
-    def answered(self, model: str, servable: Servable, inputs: dict, outputs: dict) -> None:
-        self.answers.append((model, servable.version))
-
-
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory):
     base = tmp_path_factory.mktemp("models") / "toy"
@@ -98,8 +85,10 @@ def serving(service: PredictionService, **options) -> Iterator[GrpcServer]:
 
 
 @pytest.fixture(scope="module")
-def service(repository: ModelRepository) -> PredictionService:
-    return PredictionService(repository, Recorded())
+def service(repository: ModelRepository):
+    metrics = ServingMetrics()
+    yield PredictionService(repository, metrics)
+    metrics.close()
 
 
 @contextmanager
@@ -380,11 +369,11 @@ def test_what_has_no_status(model, request_, code, message):
     assert failure(model.GetModelStatus, request_) == (code, message)
 
 
-def test_a_version_that_did_not_load_says_why(tmp_path, repository):
+def test_a_version_that_did_not_load_says_why(tmp_path, repository, service):
     (tmp_path / "3").mkdir()
     with (
         repository_over(tmp_path, copy_of=repository) as broken,
-        asking(PredictionService(broken, Recorded())) as channel,
+        asking(PredictionService(broken, service.metrics)) as channel,
     ):
         stub = model_service_pb2_grpc.ModelServiceStub(channel)
         newest, older = stub.GetModelStatus(status_request()).model_version_status
@@ -428,21 +417,31 @@ def test_ovmsclient_predicts_and_asks_for_status_and_metadata(server):
 # --- what is counted ---
 
 
+def counted(metrics: ServingMetrics, name: str) -> dict[tuple[str, ...], int]:
+    """One counter of the exposition: the values of its labels, in their order -> count."""
+    lines = re.findall(rf"^:tensorflow:serving:{name}{{(.*)}} (\S+)$", metrics.exposition().decode(), re.MULTILINE)
+    return {tuple(re.findall('="([^"]*)"', labels)): int(float(value)) for labels, value in lines}
+
+
 def test_every_request_is_counted_with_its_outcome(repository):
-    metrics = Recorded()
+    metrics = ServingMetrics(repository)
     with asking(PredictionService(repository, metrics)) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         stub.Predict(combine_request())
+        stub.Predict(combine_request())
+        failure(stub.Predict, predict_request("nope"))
         failure(stub.Predict, combine_request(name="none"))
         stub.GetModelMetadata(metadata_request("signature_def"))
         model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(status_request())
-    assert metrics.requests == [
-        ("toy", "Predict", "GRPC", "OK"),
-        ("none", "Predict", "GRPC", "NOT_FOUND"),
-        ("toy", "GetModelMetadata", "GRPC", "OK"),
-        ("toy", "GetModelStatus", "GRPC", "OK"),
-    ]
-    assert metrics.answers == [("toy", 2)]
+    assert counted(metrics, "request_count") == {("toy", "OK"): 4, ("toy", "FAILED_PRECONDITION"): 1}
+    assert counted(metrics, "request_latency_count") == {
+        ("Predict", "GRPC", "toy"): 2,
+        ("GetModelMetadata", "GRPC", "toy"): 1,
+        ("GetModelStatus", "GRPC", "toy"): 1,
+    }
+    assert counted(metrics, "runtime_latency_count") == {("Predict", "toy", "TF1"): 2}
+    assert b"\n:valence:requests_in_progress 0.0\n" in metrics.exposition()
+    metrics.close()
 
 
 # --- calls that are none ---

@@ -1,16 +1,18 @@
 """Classify, Regress and MultiInference over gRPC, asked of the real server over a real channel."""
 
+import re
+
 import grpc
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, inference_pb2, prediction_service_pb2_grpc, regression_pb2
 
 from app.serving.grpc_api import GrpcServer
+from app.serving.metrics import ServingMetrics
 from app.serving.model_config import ModelSettings
 from app.serving.repository import ModelRepository
 from app.serving.servable import Servable
 from app.serving.service import PredictionService
-from app.serving.status import Code
 
 PATIENCE = 30  # seconds that a call may take
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
@@ -39,16 +41,6 @@ class Toy(tf.Module):
         return {"text": tf.strings.upper(text)}
 
 
-class Counted:
-    """Takes the place of the metrics: which API answered, and how."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, str, str, str]] = []
-
-    def request(self, model: str, api: str, entrypoint: str, code: Code, seconds: float) -> None:
-        self.requests.append((model, api, entrypoint, code.name))
-
-
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory):
     base, toy = tmp_path_factory.mktemp("models") / "toy", Toy()
@@ -57,7 +49,9 @@ def service(tmp_path_factory: pytest.TempPathFactory):
     tf.saved_model.save(toy, str(base / "2"), signatures=signatures)
     repository = ModelRepository([ModelSettings("toy", base)], Servable, poll_seconds=0)
     repository.start()
-    yield PredictionService(repository, Counted())
+    metrics = ServingMetrics()
+    yield PredictionService(repository, metrics)
+    metrics.close()
     repository.close()
 
 
@@ -199,15 +193,21 @@ def test_a_request_has_no_more_examples_than_allowed(prediction):
     assert failure(prediction.Regress, regress_request(*four)) == refused
 
 
-def test_every_request_is_counted_with_its_outcome(prediction, service):
-    before = len(service.metrics.requests)
+def latencies(metrics: ServingMetrics, name: str) -> dict[str, int]:
+    """How often each API is in a histogram of the exposition."""
+    lines = re.findall(
+        rf'^:tensorflow:serving:{name}_count{{API="(\w+)".*}} (\S+)$', metrics.exposition().decode(), re.M
+    )
+    return {api: int(float(value)) for api, value in lines}
+
+
+def test_every_request_is_counted_by_its_api(prediction, service):
+    before = latencies(service.metrics, "request_latency")
     prediction.Classify(classify_request(example(x=1)))
     prediction.Regress(regress_request(example(x=1)))
     prediction.MultiInference(inference_request(("toy", "classify", CLASSIFY)))
     failure(prediction.Classify, classify_request())
-    assert service.metrics.requests[before:] == [
-        ("toy", "Classify", "GRPC", "OK"),
-        ("toy", "Regress", "GRPC", "OK"),
-        ("toy", "MultiInference", "GRPC", "OK"),
-        ("toy", "Classify", "GRPC", "INVALID_ARGUMENT"),
-    ]
+    after = latencies(service.metrics, "request_latency")
+    apis = ("Classify", "Regress", "MultiInference")
+    assert {api: after[api] - before.get(api, 0) for api in apis} == dict.fromkeys(apis, 1)
+    assert set(latencies(service.metrics, "runtime_latency")) == {"Classify", "Regress"}

@@ -1,10 +1,11 @@
 """The gRPC server itself: what it lets in, how it keeps time, what it bears, how it ends."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
@@ -24,11 +25,12 @@ from tensorflow_serving.apis import (
 
 from app.errors import RequestError
 from app.serving.grpc_api import GrpcServer
+from app.serving.http.access import Access
+from app.serving.metrics import ServingMetrics
 from app.serving.model_config import ModelSettings
 from app.serving.repository import ModelRepository
 from app.serving.servable import Servable
 from app.serving.service import PredictionService
-from app.serving.status import Code
 from app.serving.text_protos import SslConfig
 
 PATIENCE = 30  # seconds that a test waits for what has to come
@@ -41,23 +43,10 @@ class Upper(tf.Module):
         return {"text": tf.strings.upper(text)}
 
 
-class Outcomes:
-    """Takes the place of the metrics: how each request ended."""
-
-    def __init__(self) -> None:
-        self.codes: list[str] = []
-
-    def request(self, model: str, api: str, entrypoint: str, code: Code, seconds: float) -> None:
-        self.codes.append(code.name)
-
-    def answered(self, model: str, servable: Servable, inputs: dict, outputs: dict) -> None:
-        """What the model said is not looked at here."""
-
-
 class Gated(PredictionService):
     """The service with a gate before the models: a request that came in stays until the gate opens."""
 
-    def __init__(self, repository: ModelRepository, metrics: Outcomes) -> None:
+    def __init__(self, repository: ModelRepository, metrics: ServingMetrics) -> None:
         super().__init__(repository, metrics)
         self.gate, self.arrivals = threading.Event(), threading.Semaphore(0)
 
@@ -79,8 +68,15 @@ def repository(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="module")
-def service(repository: ModelRepository) -> PredictionService:
-    return PredictionService(repository, Outcomes())
+def metrics():
+    metrics = ServingMetrics()
+    yield metrics
+    metrics.close()
+
+
+@pytest.fixture(scope="module")
+def service(repository: ModelRepository, metrics: ServingMetrics) -> PredictionService:
+    return PredictionService(repository, metrics)
 
 
 @contextmanager
@@ -120,6 +116,12 @@ def failure(call, request, **options) -> tuple[str, str]:
     return caught.value.code().name, caught.value.details()
 
 
+def outcomes(metrics: ServingMetrics) -> dict[str, int]:
+    """How the requests ended: name of the code -> count."""
+    count = r'^:tensorflow:serving:request_count{.*status="(\w+)"} (\S+)$'
+    return {code: int(float(n)) for code, n in re.findall(count, metrics.exposition().decode(), re.MULTILINE)}
+
+
 def until(condition) -> None:
     end = time.monotonic() + PATIENCE
     while not condition():
@@ -136,12 +138,12 @@ def test_a_message_above_the_limit_is_refused(service):
         assert stub.Predict(ask("x" * 5_000))
 
 
-def test_what_goes_wrong_in_the_server_is_told_without_a_word_of_the_request(repository, caplog):
+def test_what_goes_wrong_in_the_server_is_told_without_a_word_of_the_request(service, repository, caplog):
     class Broken(PredictionService):
         def lease(self, spec):
             raise RuntimeError(f"a secret text of {spec.name}")
 
-    with asking(Broken(repository, Outcomes())) as channel:
+    with asking(Broken(repository, service.metrics)) as channel:
         stub = predictions(channel)
         assert failure(stub.Predict, ask()) == ("INTERNAL", "The server failed to answer")
     assert caplog.messages == ["Predict failed: RuntimeError"]
@@ -151,25 +153,18 @@ def test_what_goes_wrong_in_the_server_is_told_without_a_word_of_the_request(rep
 
 
 def test_a_call_needs_the_token(service):
-    heard = []
-
-    def allows(header: str | None) -> bool:
-        heard.append(header)
-        return header == "Bearer right"
-
-    with asking(service, allows=allows) as channel:
-        stub = predictions(channel)
-        status = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus
+    token = "0123456789abcdef0123456789abcdef"
+    with asking(service, allows=Access([token]).allows) as channel:
+        predict, status = predictions(channel).Predict, model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus
         about_toy = get_model_status_pb2.GetModelStatusRequest(model_spec=ask().model_spec)
-        right, wrong = (("authorization", "Bearer right"),), (("authorization", "Bearer wrong"),)
-        assert stub.Predict(ask(), metadata=right).outputs
+        right, wrong = (("authorization", f"Bearer {token}"),), (("authorization", "Bearer wrong"),)
+        assert texts(predict(ask(), metadata=right)) == [b"ABC"]
         assert status(about_toy, metadata=right).model_version_status
         refused = ("UNAUTHENTICATED", "A bearer token is needed in the metadata 'authorization'")
-        assert failure(stub.Predict, ask()) == refused
-        assert failure(stub.Predict, ask(), metadata=wrong) == refused
+        assert failure(predict, ask()) == refused
+        assert failure(predict, ask(), metadata=wrong) == refused
+        assert failure(predict, ask(), metadata=right + wrong) == refused
         assert failure(status, about_toy, metadata=wrong) == refused
-        assert failure(stub.Predict, ask(), metadata=right + wrong) == refused
-    assert heard == ["Bearer right", "Bearer right", None, "Bearer wrong", "Bearer wrong", None]
 
 
 class Authority:
@@ -252,8 +247,12 @@ def test_a_port_in_use_is_named(service):
 @contextmanager
 def gated(repository: ModelRepository, **options) -> Iterator[tuple]:
     """A server whose requests stay until the gate opens: its service, the server, a stub for it."""
-    service = Gated(repository, Outcomes())
-    with serving(service, **options) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+    service = Gated(repository, ServingMetrics())
+    with (
+        closing(service.metrics),
+        serving(service, **options) as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
         try:
             yield service, server, predictions(channel)
         finally:
@@ -266,8 +265,8 @@ def test_a_request_whose_time_is_up_gets_deadline_exceeded(repository):
         assert service.arrivals.acquire(timeout=PATIENCE)
         assert call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         service.gate.set()
-        until(lambda: service.metrics.codes)
-        assert service.metrics.codes == ["DEADLINE_EXCEEDED"]
+        until(lambda: outcomes(service.metrics))
+        assert outcomes(service.metrics) == {"DEADLINE_EXCEEDED": 1}
 
 
 def test_a_request_whose_time_runs_out_while_it_waits_is_not_worked_on(repository):
@@ -276,8 +275,8 @@ def test_a_request_whose_time_runs_out_while_it_waits_is_not_worked_on(repositor
         assert service.arrivals.acquire(timeout=PATIENCE)
         second = stub.Predict.future(ask(), timeout=0.3)
         assert second.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        until(lambda: service.metrics.codes)
-        assert service.metrics.codes == ["DEADLINE_EXCEEDED"]
+        until(lambda: outcomes(service.metrics))
+        assert outcomes(service.metrics) == {"DEADLINE_EXCEEDED": 1}
         service.gate.set()
         assert texts(first.result()) == [b"ABC"]
         assert not service.arrivals.acquire(blocking=False)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from app.serving.metrics import ServingMetrics
 from app.serving.model_config import ModelSettings, VersionPolicy
 from app.serving.repository import ModelRepository, ModelSpec
 from app.serving.servable import Servable
@@ -29,10 +30,6 @@ class Toy(tf.Module):
         return {"y": tf.constant(1)}
 
 
-class NoMetrics:
-    """The service counts nothing by itself."""
-
-
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory):
     base, toy = tmp_path_factory.mktemp("models") / "toy", Toy()
@@ -42,7 +39,9 @@ def service(tmp_path_factory: pytest.TempPathFactory):
     settings = ModelSettings("toy", base, VersionPolicy("all"), {"stable": 1})
     repository = ModelRepository([settings], Servable, poll_seconds=0)
     repository.start()
-    yield PredictionService(repository, NoMetrics())
+    metrics = ServingMetrics()
+    yield PredictionService(repository, metrics)
+    metrics.close()
     repository.close()
 
 
@@ -125,6 +124,16 @@ def test_a_shape_that_the_signature_does_not_take(service, shape):
         Code.INVALID_ARGUMENT,
         f"Input x has shape [{given}] but the signature takes [-1,2]",
     )
+
+
+def test_a_graphs_time_is_counted_when_it_answered(service):
+    with service.timed("timed", "Predict"):
+        pass
+    with pytest.raises(ServingError), service.timed("failed", "Predict"):
+        raise too_many_rows(2, 1)
+    exposition = service.metrics.exposition().decode()
+    assert 'runtime_latency_count{API="Predict",model_name="timed",runtime="TF1"} 1.0' in exposition
+    assert "failed" not in exposition
 
 
 def test_too_many_rows_are_told_with_the_limit():

@@ -65,7 +65,8 @@ def answer_predict(
         inputs = _read_inputs(signature, request.inputs)
         _check_rows((len(array) for array in inputs.values() if array.ndim), max_rows)
         names = _wanted_outputs(signature, request.output_filter)
-        outputs = predict(servable, signature, inputs)
+        with service.timed(spec.name, "Predict"):
+            outputs = predict(servable, signature, inputs)
         service.metrics.answered(spec.name, servable, inputs, outputs)
         response = predict_pb2.PredictResponse(model_spec=_answered_by(spec, servable.version, signature.name))
     for name in names:
@@ -79,9 +80,11 @@ def answer_classify(
     """Give the classes of each tf.Example."""
     spec, name = _spec(request), request.model_spec.signature_name
     with service.lease(spec) as servable:
-        result = _classification(classify(servable, name, _examples(request.input, max_rows)))
+        examples = _examples(request.input, max_rows)
+        with service.timed(spec.name, "Classify"):
+            found = classify(servable, name, examples)
         answered_by = _answered_by(spec, servable.version, name)
-    return classification_pb2.ClassificationResponse(model_spec=answered_by, result=result)
+    return classification_pb2.ClassificationResponse(model_spec=answered_by, result=_classification(found))
 
 
 def answer_regress(
@@ -90,9 +93,11 @@ def answer_regress(
     """Give the value of each tf.Example."""
     spec, name = _spec(request), request.model_spec.signature_name
     with service.lease(spec) as servable:
-        result = _regression(regress(servable, name, _examples(request.input, max_rows)))
+        examples = _examples(request.input, max_rows)
+        with service.timed(spec.name, "Regress"):
+            found = regress(servable, name, examples)
         answered_by = _answered_by(spec, servable.version, name)
-    return regression_pb2.RegressionResponse(model_spec=answered_by, result=result)
+    return regression_pb2.RegressionResponse(model_spec=answered_by, result=_regression(found))
 
 
 def answer_multi_inference(

@@ -111,8 +111,9 @@ class _Calls(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method)
 
     def _call(self, api: GrpcApi, messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-        started = time.perf_counter()
+        started, metrics = time.perf_counter(), self._service.metrics
         request: Message | None = None
+        metrics.in_progress(1)
         try:
             request = _parse(api, self._receiving.message(messages, context))
             with self._place(context):
@@ -124,8 +125,10 @@ class _Calls(grpc.GenericRpcHandler):
         except Exception as error:  # whatever a model of strangers may do; its message may quote a user's text
             logger.error("%s failed: %s", api.name, type(error).__name__)
             code, reason = Code.INTERNAL, "The server failed to answer"
+        finally:
+            metrics.in_progress(-1)
         if request is not None:
-            self._service.metrics.request(api.model(request), api.name, "GRPC", code, time.perf_counter() - started)
+            metrics.request(api.model(request), api.name, "GRPC", code, time.perf_counter() - started)
         if code is not Code.OK:
             context.abort(_STATUS[code], _short(reason))
         return answer

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from app.serving.examples import Classes, with_context
-from app.serving.http.json_text import PASS_BYTES, pretty
-from app.serving.http.tensors import decode_base64, is_base64, json_type, write_floats
+from app.serving.http.float_text import write_floats
+from app.serving.http.json_text import PASS_BYTES
+from app.serving.http.quoting import pretty
+from app.serving.http.tensors import decode_base64, is_base64, json_type
 from app.serving.status import ServingError, invalid
 
 # A feature's values are all of one kind: where JSON puts them, and that kind's name in an error.
