@@ -6,7 +6,6 @@ TensorFlow, Keras and MLflow are imported inside the commands, so that `--help` 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.metadata
 import json
 import logging
@@ -23,6 +22,7 @@ from rich.logging import RichHandler
 from rich.progress import Progress
 
 from app import __version__
+from app.cli_serve import accept_boolean_values, serve
 from app.errors import RequestError
 from data.errors import DataError
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from app.display import TerminalReporter
     from app.experiment import Outcome
     from app.prediction import Answer, Classifier
+    from app.serving.verification import Verification
 
 EXIT_FAILED, EXIT_REQUEST = 1, 2
 PLAIN_WIDTH = 100  # of lines when nobody says how wide the window is
@@ -55,7 +56,7 @@ DEFAULT_ARTIFACTS = Path("artifacts")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 the work failed, 2 the request was wrong."""
     try:
-        cli(args=arguments, prog_name="valence")
+        cli(args=accept_boolean_values(sys.argv[1:] if arguments is None else arguments), prog_name="valence")
     except (RequestError, DataError) as error:
         _complain(str(error))
         sys.exit(EXIT_REQUEST)
@@ -123,7 +124,7 @@ def train(
     outcome = _run(configs, artifacts, _reporter(console))
     if as_json:
         _print_json(outcome.to_dict())
-    _next(
+    next_commands(
         console,
         ("python serve.py", "serve the champion; the REST API of TensorFlow Serving"),
         (f'valence predict "{DEMO_TEXTS[0]}"', "label and probabilities"),
@@ -142,7 +143,7 @@ def demo(settings: Settings = None, artifacts: Artifacts = DEFAULT_ARTIFACTS, as
     answers = _serve_once(outcome, reporter)
     if as_json:
         _print_json({**outcome.to_dict(), "served": answers})
-    _next(
+    next_commands(
         console,
         ("valence ui", "the runs, side by side, in MLflow"),
         ("python serve.py", "the same server, kept running"),
@@ -158,28 +159,33 @@ def demo(settings: Settings = None, artifacts: Artifacts = DEFAULT_ARTIFACTS, as
 @cli.command()
 def verify(
     version_folder: Annotated[Path, typer.Argument(help="<exports>/<name>/<version>")],
+    url: Annotated[
+        str | None, typer.Option(help="Ask a running server too: http://host:port[/v1/models/NAME[/versions/N]].")
+    ] = None,
+    grpc: Annotated[str | None, typer.Option(help="That server's gRPC address, host:port.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that an export answers as the classifier that was evaluated."""
+    """Check that an export answers as the classifier that was evaluated, over every road there is."""
     from app.serving.verification import VerificationError
     from app.serving.verification import verify as verify_export
 
     console = _console(as_json)
+    if grpc is not None:
+        _import_tensorflow()  # the client's messages are TensorFlow's
     try:
-        found = verify_export(version_folder)
+        found = verify_export(version_folder, url, grpc)
     except VerificationError as error:
-        if as_json and error.verification:
-            _print_json(dataclasses.asdict(error.verification))
+        if error.verification:
+            _print_verification(console, error.verification, as_json)
         raise
-    if as_json:
-        _print_json(dataclasses.asdict(found))
+    _print_verification(console, found, as_json)
     console.print(
         f"{version_folder}: {found.golden_texts} golden answers equal to {found.largest_difference:.0e}, labels equal; "
         f"signatures {', '.join(found.signatures)}; {found.warmup_records} warm-up records; any device",
         highlight=False,
         soft_wrap=True,
     )
-    _next(console, (f"python serve.py --model_base_path {version_folder.parent}", "serve it"))
+    next_commands(console, (f"python serve.py --model_base_path {version_folder.parent}", "serve it"))
 
 
 @cli.command()
@@ -217,43 +223,7 @@ def ui(
     os.execve(sys.executable, command, {"MLFLOW_DISABLE_TELEMETRY": "true", **os.environ})
 
 
-@cli.command()
-def serve(
-    model_base_path: Annotated[
-        Path | None,
-        typer.Option("--model_base_path", "--model-base-path", help="Folder of versions, or one version folder."),
-    ] = None,
-    model_name: Annotated[
-        str | None, typer.Option("--model_name", "--model-name", help="Name in the URL; the folder's by default.")
-    ] = None,
-    port: Annotated[
-        int, typer.Option("--rest_api_port", "--rest-api-port", help="REST port; 0 takes a free one.")
-    ] = 8501,
-    host: Annotated[str, typer.Option(help="Address to listen on; this machine alone by default.")] = "127.0.0.1",
-    engine: Annotated[
-        str, typer.Option(help="embedded, tensorflow-serving, docker, or auto: what is there.")
-    ] = "embedded",
-    gpu: Annotated[bool, typer.Option("--gpu", help="docker: the GPU image, with all GPUs.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command and exit.")] = False,
-    artifacts: Artifacts = DEFAULT_ARTIFACTS,
-) -> None:
-    """Serve the champion, or a folder, with TensorFlow Serving's REST API."""
-    from app.serving.engines import launch, plan
-    from app.serving.versions import resolve_model
-
-    name, base_path = resolve_model(model_base_path, model_name, artifacts / "exports")
-    command = plan(engine, model=(name, base_path), host=host, port=port, gpu=gpu)
-    if dry_run:
-        print(command)
-        return
-    console = Console(stderr=True)
-    console.print(f"engine {command.engine}: {command.why}", highlight=False, soft_wrap=True)
-    if command.engine != "embedded":
-        launch(command)
-    _import_tensorflow()
-    from app.serving.server import run
-
-    run(name, base_path, host=host, port=port, on_ready=lambda url: _tell_ready(console, url, name))
+cli.command(context_settings={"token_normalize_func": lambda name: name.replace("-", "_")})(serve)
 
 
 @cli.command()
@@ -338,10 +308,12 @@ def _print_answers(answers: Iterable[Answer], as_json: bool) -> None:
             print(f"{answer['label']}\t{answer['confidence']:.3f}\t{shares}\t{answer['text']}", flush=True)
 
 
-def _tell_ready(console: Console, url: str, name: str) -> None:
-    console.print(f"serving {name} at {url}/v1/models/{name}   Ctrl-C ends it", highlight=False, soft_wrap=True)
-    body = json.dumps({"instances": DEMO_TEXTS[:1]})
-    _next(console, (f"curl -d '{body}' {url}/v1/models/{name}:predict", "ask it"))
+def _print_verification(console: Console, found: Verification, as_json: bool) -> None:
+    from app.serving.parity import table
+
+    if as_json:
+        _print_json(found.to_dict())
+    console.print("\n".join(table(found.roads)), markup=False, highlight=False, soft_wrap=True)
 
 
 def _as_settings(named: dict[str, Any]) -> list[str]:
@@ -422,7 +394,7 @@ def _import_tensorflow() -> None:
     import_tensorflow()
 
 
-def _next(console: Console, *commands: tuple[str, str]) -> None:
+def next_commands(console: Console, *commands: tuple[str, str]) -> None:
     """End with what to type next, each line ready to paste."""
     ready = [(_as_typed(command), why) for command, why in commands]
     width = min(40, max(len(command) for command, _ in ready))  # one long command does not push all reasons away

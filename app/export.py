@@ -15,6 +15,7 @@ from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
 from app.serving.verification import EXTRA_FOLDER, GOLDEN_FILE, WARMUP_FILE
 from app.training import TrainedRun
+from data.vocabulary import UNK_ID
 
 GOLDEN_TEXTS = 64
 WARMUP_BATCHES = (1, 8, 32)  # texts a request: a first request of any of these sizes finds everything traced
@@ -77,8 +78,31 @@ def classify_endpoint(run: TrainedRun) -> Any:
     return classify
 
 
+def statistics_endpoint(run: TrainedRun) -> Any:
+    """Return the function of `text_statistics`: what the model sees of each text, for monitoring.
+
+    `text` string[batch] -> `num_tokens` int32[batch] before truncation, `[CLS]` not counted; `unknown_share`
+    float32[batch], the share of `[UNK]` among them, 0 for no tokens; `truncated` bool[batch].
+    """
+    tokenizer = run.material.datasets.tokenizer
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def text_statistics(text: tf.Tensor) -> dict[str, tf.Tensor]:
+        pieces = tokenizer.pieces(text)
+        lengths = tf.cast(pieces.row_lengths(), tf.int32)
+        unknown = tf.reduce_sum(tf.cast(pieces == UNK_ID, tf.float32), axis=1)
+        return {
+            "num_tokens": lengths - 1,
+            "unknown_share": tf.math.divide_no_nan(unknown, tf.cast(lengths - 1, tf.float32)),
+            "truncated": lengths > tokenizer.config.sequence_length,
+        }
+
+    return text_statistics
+
+
 SIGNATURES: dict[str, Callable[[TrainedRun], Any]] = {
     "serving_default": classify_endpoint,
+    "text_statistics": statistics_endpoint,
 }
 
 
