@@ -8,12 +8,14 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Page, Route
 
+BUSY = (503, "the queue is full")
+
 
 @dataclass
 class Gate:
     """What becomes of the page's requests to predict."""
 
-    busy: int = 0  # so many are refused with 503
+    refusals: list[tuple[int, str]] = field(default_factory=list)  # status and words for the next ones
     held_after: int | None = None  # after so many the next ones wait for `open`
     most_rows: int = 1000  # a request of more is refused as TensorFlow's batching refuses it
     predictions: list[tuple[str, int]] = field(default_factory=list)  # asked of serving_default: path and rows
@@ -40,9 +42,8 @@ class Gate:
 
     def _pass_on(self, route: Route) -> None:
         rows = len(json.loads(route.request.post_data or "")["instances"])
-        if self.busy > 0:
-            self.busy -= 1
-            _refuse(route, 503, "the queue is full")
+        if self.refusals:
+            _refuse(route, *self.refusals.pop(0))
         elif rows > self.most_rows:
             _refuse(route, 400, f"Task size {rows} is larger than maximum input batch size {self.most_rows}")
         else:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from page.gate import Gate
+from page.gate import BUSY, Gate
 
 TEXTS = ["great,\nand funny", 'he said "great"', "dull", "", "Größe; 😀", "<b>great</b>"]
 
@@ -162,7 +162,7 @@ def test_a_file_that_cannot_be_read_is_refused_in_words(page: Page, gate: Gate):
 
 
 def test_a_busy_server_is_asked_again(page: Page, gate: Gate):
-    gate.busy = 2
+    gate.refusals = [BUSY] * 2
     choose(page, as_csv(table(40)))
     start(page)
     expect(said(page)).to_contain_text("40 rows answered")
@@ -185,7 +185,7 @@ def test_a_failure_names_the_rows_and_keeps_what_was_answered(page: Page, gate: 
     choose(page, as_csv(table(70)))
     start(page)
     expect(page.locator("#progress-text")).to_have_text("32 of 70")
-    gate.busy = 100
+    gate.refusals = [BUSY] * 10
     gate.open()
     expect(problem(page)).to_contain_text(
         "Rows 33 to 64: The server cannot answer just now; try again in a moment (503)"

@@ -9,7 +9,7 @@ from pathlib import Path
 import requests
 from playwright.sync_api import Locator, Page, expect
 
-from page.gate import Gate
+from page.gate import BUSY, Gate
 from page.toy_models import TOPICS, save_reviews
 
 
@@ -123,12 +123,23 @@ def test_no_text_is_said_and_the_field_waits_for_one(page: Page, gate: Gate):
 
 
 def test_the_servers_refusal_is_given_in_its_own_words(page: Page, gate: Gate):
-    gate.busy = 1
+    gate.refusals = [BUSY]
     ask(page, "great")
     expect(problem(page)).to_have_text(
         "The server cannot answer just now; try again in a moment (503): the queue is full"
     )
     expect(page.get_by_role("article")).to_have_count(0)
+
+
+def test_the_latest_is_looked_up_again_where_it_gave_way_in_between_and_a_named_version_is_not(page: Page, gate: Gate):
+    gone = (404, "Servable not found for request: Specific(reviews, 2)")
+    gate.refusals = [gone]
+    ask(page, "great")
+    expect(page.locator(".label")).to_have_text("positive")
+    expect(problem(page)).to_be_hidden()
+    gate.refusals = [gone]
+    ask(page, "great", "reviews, version 2")
+    expect(problem(page)).to_contain_text(gone[1])
 
 
 def test_a_server_that_is_gone_is_said_to_be_gone(page: Page):

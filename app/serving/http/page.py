@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-from starlette.types import ExceptionHandler
-
+from app.serving.http.front import Scope, Send
+from app.serving.http.limits import Receive
 from app.serving.repository import ModelSpec
 from app.serving.status import ServingError
 from app.serving.versions import State, VersionStatus
@@ -64,17 +62,10 @@ class Models(Protocol):
 
 
 @dataclass(frozen=True)
-class _StaticFile:
+class _Answer:
     content: bytes
-    headers: dict[str, str]
-
-    def answer(self, request: Request) -> Response:
-        """The file, or 304 where the browser has it already."""
-        known = (tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(","))
-        if not {self.headers["ETag"], "*"}.isdisjoint(known):
-            headers = {name: value for name, value in self.headers.items() if name != "Content-Type"}
-            return Response(status_code=304, headers=headers)
-        return Response(self.content, headers=self.headers)
+    headers: Mapping[str, str]
+    status: int = 200
 
 
 def public_paths() -> frozenset[str]:
@@ -82,53 +73,87 @@ def public_paths() -> frozenset[str]:
     return frozenset(_read_files())
 
 
-def make_page_app(models: Models) -> Starlette:
-    """An ASGI application with the page at `/`, its files under `/page/`, and the models at `/page/models`.
+def make_page_app(models: Models) -> Page:
+    """The page's application, for the models of a repository."""
+    return Page(models, _read_files())
 
-    `models` is the repository. `/page/models` gives `{"models": [{"name": ..., "versions": ["2", "1"]}]}`: the
-    versions that are available, newest first, as strings as in a status. Every other path is a 404.
+
+class Page:
+    """An ASGI application: the page at `/`, its files under `/page/`, and what there is to ask at `/page/models`.
+
+    The last is `{"models": [{"name": ..., "versions": ["2", "1"]}]}`: the versions that are available, newest
+    first, as strings as in a status. Every other path is a 404, a method other than GET and HEAD a 405.
     """
 
-    def list_models(request: Request) -> Response:
-        listed = [{"name": name, "versions": _available(models, name)} for name in models.names()]
-        return JSONResponse({"models": listed}, headers={"Cache-Control": "no-store", **SECURITY_HEADERS})
+    def __init__(self, models: Models, files: Mapping[str, _Answer]) -> None:
+        self._models = models
+        self._files = files
 
-    routes = [Route(path, file.answer) for path, file in _read_files().items()]
-    errors: dict[int, ExceptionHandler] = {404: _refuse, 405: _refuse}
-    return Starlette(routes=[*routes, Route(MODELS_PATH, list_models)], exception_handlers=errors)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        answer = await self._answer(scope)
+        headers = {**answer.headers, **SECURITY_HEADERS}
+        if answer.status != 304:
+            headers["Content-Length"] = str(len(answer.content))
+        encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+        content = b"" if scope["method"] == "HEAD" else answer.content
+        await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
+        await send({"type": "http.response.body", "body": content})
+
+    async def _answer(self, scope: Scope) -> _Answer:
+        path, method = scope["path"], scope["method"]
+        if path not in self._files and path != MODELS_PATH:
+            return _json({"error": f"Not found: {path}. The API is under /v1/models/"}, 404)
+        if method not in ("GET", "HEAD"):
+            return _json({"error": f"{method} is not allowed here: {path}"}, 405, {"Allow": "GET, HEAD"})
+        if path == MODELS_PATH:
+            # In a thread: the repository's lock may be taken for a moment.
+            listed = await asyncio.to_thread(self._list_models)
+            return _json({"models": listed}, headers={"Cache-Control": "no-store"})
+        file = self._files[path]
+        return _unchanged(file) if _has_it(scope, file) else file
+
+    def _list_models(self) -> list[dict[str, object]]:
+        return [{"name": name, "versions": self._available(name)} for name in self._models.names()]
+
+    def _available(self, name: str) -> list[str]:
+        try:
+            statuses = self._models.statuses(ModelSpec(name))
+        except ServingError:  # it was removed since its name was listed
+            return []
+        return [str(status.version) for status in statuses if status.state == State.AVAILABLE]
 
 
-def _available(models: Models, name: str) -> list[str]:
-    try:
-        statuses = models.statuses(ModelSpec(name))
-    except ServingError:  # it was removed since its name was listed
-        return []
-    return [str(status.version) for status in statuses if status.state == State.AVAILABLE]
+def _has_it(scope: Scope, file: _Answer) -> bool:
+    """Whether the browser kept the file as it is, by `If-None-Match` (RFC 9110, section 13.1.2)."""
+    given = dict(scope["headers"]).get(b"if-none-match", b"").decode("latin-1")
+    tags = {tag.strip().removeprefix("W/") for tag in given.split(",")}
+    return not tags.isdisjoint({file.headers["ETag"], "*"})
 
 
-def _read_files() -> dict[str, _StaticFile]:
+def _unchanged(file: _Answer) -> _Answer:
+    return _Answer(b"", {name: value for name, value in file.headers.items() if name != "Content-Type"}, 304)
+
+
+def _json(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> _Answer:
+    # In ASCII: a path may hold halves of surrogate pairs, which have no UTF-8 form.
+    return _Answer(
+        json.dumps(document).encode("ascii"), {"Content-Type": "application/json", **(headers or {})}, status
+    )
+
+
+def _read_files() -> dict[str, _Answer]:
     """The page's files by the path they are asked by; they are small and stay in memory."""
     files = {path: _read(path) for path in FOLDER.iterdir() if path.suffix in _MEDIA_TYPES}
     return {"/" if path.name == "index.html" else f"/page/{path.name}": file for path, file in files.items()}
 
 
-def _read(path: Path) -> _StaticFile:
+def _read(path: Path) -> _Answer:
     content = path.read_bytes()
     headers = {
         "Content-Type": _MEDIA_TYPES[path.suffix],
         "ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"',
         # Kept, but asked about each time: after an update no old script meets a new page.
         "Cache-Control": "no-cache",
-        **SECURITY_HEADERS,
     }
-    return _StaticFile(content, headers)
-
-
-async def _refuse(request: Request, error: Exception) -> Response:
-    status = getattr(error, "status_code", 404)
-    path = request.url.path
-    if status == 405:
-        words, headers = f"{request.method} is not allowed here: {path}", {"Allow": "GET, HEAD"}
-    else:
-        words, headers = f"Not found: {path}. The API is under /v1/models/", {}
-    return JSONResponse({"error": words}, status, headers={**headers, **SECURITY_HEADERS})
+    return _Answer(content, headers)

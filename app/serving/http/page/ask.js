@@ -77,6 +77,17 @@ async function askEach(choices, question, signal) {
 }
 
 async function askOne(choice, question, signal) {
+  try {
+    return await askVersion(choice, question, signal);
+  } catch (error) {
+    if (choice.version !== null || error.status !== 404) {
+      throw error;
+    }
+    return askVersion(choice, question, signal); // the latest version gave way to a newer one in between
+  }
+}
+
+async function askVersion(choice, question, signal) {
   const served = { name: choice.name, version: await resolveVersion(choice, signal) };
   const { depth, soleOutput, hasStatistics } = await describe(served.name, served.version, signal);
   const { predictions, milliseconds } = await predict(served, [question], { depth, signal });
