@@ -1,63 +1,68 @@
-"""Look inside an export: its answers, its graph, its warm-up records."""
+"""Look inside an export with TensorFlow: its answers, its graph, its warm-up records.
+
+`python -m app.serving.inspection FOLDER` writes what was found, and the answers, as JSON to standard output.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tensorflow.core.framework import attr_value_pb2, node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from app.serving.predictions import Predictions
+from app.serving.array_text import write_tensors
+from app.serving.golden import EXTRA_FOLDER, read_golden
+from app.serving.parity import SAVED_MODEL, compare, keras_row, problems
 from app.serving.predictor import Predictor
-from app.serving.servable import Servable, blank_row
-from app.serving.verification import EXTRA_FOLDER, GOLDEN_FILE, TOLERANCE, WARMUP_FILE, Verification
+from app.serving.questions import questions
+from app.serving.signatures import DEFAULT_SIGNATURE
+from app.serving.verification import WARMUP_FILE, Verification
+
+Answers = dict[str, dict[str, np.ndarray]]
 
 
 def examine(version_folder: Path) -> Verification:
-    """Load the export, ask it every golden text and replay its warm-up records."""
-    predictor = Predictor(version_folder)
-    golden = json.loads((version_folder / EXTRA_FOLDER / GOLDEN_FILE).read_text(encoding="utf-8"))
-    answers = predictor.predict(golden["texts"])
-    difference = float(np.abs(answers.probabilities - np.array(golden["probabilities"])).max())
-    differing = _differing_labels(answers, golden)
-    _run_every_signature(predictor.servable)
-    warmup_records = predictor.servable.warm_up()
-    problems = list(_graph_problems(version_folder))
-    if not warmup_records:
-        problems.append(f"{EXTRA_FOLDER}/{WARMUP_FILE} is missing or empty")
-    if list(predictor.label_names) != golden["label_names"]:
-        problems.append(f"label names are {list(predictor.label_names)}, evaluated were {golden['label_names']}")
-    if not difference <= TOLERANCE:
-        problems.append(f"a probability differs by {difference:.2g} from the evaluated one (allowed: {TOLERANCE:g})")
-    if differing:
-        problems.append(f"{differing} of {len(golden['texts'])} labels differ from the evaluated ones")
-    return Verification(
+    """Load the export, ask it every golden text, run every signature and replay its warm-up records."""
+    return examine_with_answers(version_folder)[0]
+
+
+def examine_with_answers(version_folder: Path) -> tuple[Verification, Answers]:
+    """The same, with what each signature answered: other roads are held against it."""
+    predictor, golden = Predictor(version_folder), read_golden(version_folder)
+    servable = predictor.servable
+    asked = questions(predictor.signatures, golden)
+    answers = {name: servable.run(name, inputs) for name, inputs in asked.items()}
+    rows = [keras_row(golden), *compare(SAVED_MODEL, answers, golden)]
+    warmup_records = servable.warm_up()
+    evaluated = next(row for row in rows if (row.road, row.signature) == (SAVED_MODEL, DEFAULT_SIGNATURE))
+    found = Verification(
         path=str(version_folder),
-        golden_texts=len(golden["texts"]),
-        largest_difference=difference,
-        differing_labels=differing,
-        signatures=sorted(name for name in predictor.signatures if not name.startswith("__")),
+        golden_texts=len(golden.texts),
+        largest_difference=math.inf if evaluated.largest_difference is None else evaluated.largest_difference,
+        differing_labels=evaluated.differing,
+        signatures=sorted(asked),
         warmup_records=warmup_records,
-        problems=problems,
+        problems=[*_graph_problems(version_folder), *_warmup_problems(warmup_records), *problems(rows)],
+        roads=rows,
     )
+    return found, answers
 
 
-def _differing_labels(answers: Predictions, golden: dict[str, Any]) -> int:
-    """Count the labels that are not the evaluated ones, near-ties aside: rounding may decide those either way."""
-    runner_up, best = np.sort(np.array(golden["probabilities"]), axis=1)[:, -2:].T
-    clear = best - runner_up > 2 * TOLERANCE
-    return int((clear & (np.array(answers.labels) != np.array(golden["labels"]))).sum())
+def main(version_folder: Path) -> None:
+    """Examine one export; write what was found and the answers as JSON to standard output."""
+    found, answers = examine_with_answers(version_folder)
+    sys.stdout.write(json.dumps({"found": dataclasses.asdict(found), "answers": write_tensors(answers)}) + "\n")
 
 
-def _run_every_signature(servable: Servable) -> None:
-    """Run each signature that can be called once on a blank row; one that cannot raises."""
-    for name, signature in servable.signatures.items():
-        if not name.startswith("__"):  # what TensorFlow writes for itself, to initialise the graph
-            servable.run(name, blank_row(signature))
+def _warmup_problems(records: int) -> Iterator[str]:
+    if not records:
+        yield f"{EXTRA_FOLDER}/{WARMUP_FILE} is missing or empty"
 
 
 def answering_nodes(version_folder: Path) -> list[node_def_pb2.NodeDef]:
@@ -103,3 +108,7 @@ def _graph_problems(version_folder: Path) -> Iterator[str]:
     devices = sorted({node.device for node in nodes if node.device})
     if devices:
         yield f"the graph is tied to the device {', '.join(devices)}"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
