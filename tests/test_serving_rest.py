@@ -18,8 +18,10 @@ import requests
 import tensorflow as tf
 
 from app.errors import RequestError
+from app.serving.model_config import ModelSettings
+from app.serving.options import ServerOptions
 from app.serving.server import run, serve_in_background
-from app.serving.versions import ServedModel, resolve_model
+from app.serving.versions import resolve_model
 
 with warnings.catch_warnings():
     # Its protobuf code of 2023 trips over deprecations in Python's and protobuf's newer versions.
@@ -373,10 +375,8 @@ def test_a_body_beyond_the_limit_is_413(model_url, packed):
     body = b" " * (100 * 1024 * 1024 + 1)
     body, headers = (gzip.compress(body, 1), {"Content-Encoding": "gzip"}) if packed else (body, {})
     response = requests.post(f"{model_url}:predict", data=body, headers=headers)
-    assert (response.status_code, error_of(response)) == (
-        413,
-        "The request body is larger than 104857600 bytes",
-    )
+    assert response.status_code == 413
+    assert error_of(response).startswith("The request body is larger than 104857600 bytes")
 
 
 def test_a_version_of_thousands_of_digits_is_a_bad_request(model_url):
@@ -442,7 +442,7 @@ def test_head_is_malformed_and_has_no_body(model_url):
     assert (response.status_code, response.content) == (400, b"")
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v2/models/toy", "/docs", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/v1", "/v2/models/toy", "/docs", "/openapi.json"])
 def test_outside_the_api_nothing_is_found(url, path):
     assert requests.get(url + path).status_code == 404
 
@@ -476,7 +476,7 @@ def test_outside_the_api_nothing_is_found(url, path):
     ],
 )
 def test_what_cannot_be_asked_of_the_models(url, path, status, message):
-    response = requests.post(f"{url}/v1/models{path}", data='{"instances": ["a"]}')
+    response = requests.post(f"{url}/v1/models{path}", data='{"instances": ["a"], "examples": [{"text": "a"}]}')
     assert (response.status_code, error_of(response)) == (status, message)
 
 
@@ -560,12 +560,12 @@ def test_many_clients_at_once_each_get_their_own_answer(model_url):
 def test_a_busy_port_is_named(url, base_path):
     port = int(url.rpartition(":")[2])
     with pytest.raises(RequestError, match=f"port {port} on 127.0.0.1 is in use"):
-        run("toy", base_path, port=port)
+        run(ServerOptions((ModelSettings("toy", base_path),), rest_api_port=port))
 
 
 def test_a_port_that_does_not_exist_is_refused(base_path):
     with pytest.raises(RequestError, match="port 70000"):
-        run("toy", base_path, port=70000)
+        run(ServerOptions((ModelSettings("toy", base_path),), rest_api_port=70000))
 
 
 def test_a_single_version_folder_is_served_alone(base_path):
@@ -584,7 +584,9 @@ def test_the_server_is_gone_after_its_block(base_path):
 def test_a_server_process_answers_and_ends_with_0_on_sigterm(base_path):
     program = (
         "import sys; from pathlib import Path; from app.serving.server import run;"
-        "run('toy', Path(sys.argv[1]), port=0, on_ready=lambda url: print(url, flush=True))"
+        "from app.serving.options import ServerOptions; from app.serving.model_config import ModelSettings;"
+        "options = ServerOptions((ModelSettings('toy', Path(sys.argv[1])),), rest_api_port=0);"
+        "run(options, on_ready=lambda addresses: print(addresses.url, flush=True))"
     )
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", program, str(base_path)]
@@ -603,21 +605,6 @@ def test_the_server_modules_do_not_import_tensorflow_before_a_model_is_loaded():
 
 
 # --- which folder is served ---
-
-
-def test_a_base_path_without_a_whole_version_is_refused_with_the_reason(tmp_path):
-    (tmp_path / "7").mkdir()
-    with pytest.raises(RequestError, match=r"7 is no SavedModel: expected .*saved_model.pb"):
-        ServedModel("toy", tmp_path)
-
-
-def test_a_damaged_version_gives_way_to_the_one_below(base_path, tmp_path):
-    (tmp_path / "2").symlink_to(base_path / "3")
-    (tmp_path / "10").mkdir()
-    (tmp_path / "10" / "saved_model.pb").write_bytes(b"\xff not a protobuf")
-    model = ServedModel("toy", tmp_path)
-    states = [(status.version, status.state, status.code.name) for status in model.statuses()]
-    assert states == [(10, "END", "INTERNAL"), (2, "AVAILABLE", "OK")]
 
 
 def export_stub(exports: Path, name: str, version: int, age: float) -> Path:

@@ -1,4 +1,4 @@
-"""A model on disk: numbered version folders under a base path, of which the highest that loads is served."""
+"""A model on disk: numbered version folders under a base path, and which export is meant where none is named."""
 
 from __future__ import annotations
 
@@ -8,17 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from app.errors import RequestError
-from app.serving.status import Code, ServingError
-
-if TYPE_CHECKING:
-    from app.serving.servable import Servable
+from app.serving.status import Code
 
 SAVED_MODEL_FILE = "saved_model.pb"
 TRAIN_FIRST = "train first: python train.py lstm transformer"
-
 
 # A folder's number is TensorFlow's int64; a longer one is no version.
 _HIGHEST = 2**63 - 1
@@ -81,58 +76,6 @@ def _is_number(name: str) -> bool:
 
 def _folders(path: Path) -> Iterator[Path]:
     return (child for child in path.iterdir() if child.is_dir()) if path.is_dir() else iter(())
-
-
-class ServedModel:
-    """A model by its name, with one version loaded.
-
-    Loads the highest version under `base_path`, or `base_path` itself where that is a version folder. A
-    version that fails stays in the status as END and the next lower one is tried. Raises `RequestError` when
-    none loads.
-    """
-
-    def __init__(self, name: str, base_path: Path) -> None:
-        self.name = name
-        self.base_path = base_path
-        self._statuses: list[VersionStatus] = []
-        self._servable = self._load_highest()
-
-    def servable(self, version: int | None = None) -> Servable:
-        """The loaded version: the given one, or the latest. Raises `ServingError` NOT_FOUND."""
-        if version is not None and version != self._servable.version:
-            raise ServingError(Code.NOT_FOUND, f"Servable not found for request: Specific({self.name}, {version})")
-        return self._servable
-
-    def statuses(self, version: int | None = None) -> list[VersionStatus]:
-        """What became of each version that was tried, newest first. Raises `ServingError` NOT_FOUND."""
-        if version is None:
-            return list(self._statuses)
-        found = [status for status in self._statuses if status.version == version]
-        if not found:
-            raise ServingError(Code.NOT_FOUND, f"Could not find version {version} of model {self.name}")
-        return found
-
-    def _load_highest(self) -> Servable:
-        # Imported here, where TensorFlow is needed: a wrong flag or `--help` should not wait seconds for it.
-        from app.serving.servable import Servable
-
-        for version, folder in version_folders(self.base_path).items():
-            try:
-                servable = Servable(folder)
-                servable.warm_up()
-            except RequestError as error:
-                self._statuses.append(VersionStatus(version, "END", _failure_code(folder), str(error)))
-            else:
-                self._statuses.append(VersionStatus(version, "AVAILABLE"))
-                return servable
-        reasons = "; ".join(status.message for status in self._statuses)
-        raise RequestError(
-            reasons or f"{self.base_path} holds no version folder: named by an integer, with a {SAVED_MODEL_FILE}"
-        )
-
-
-def _failure_code(folder: Path) -> Code:
-    return Code.INTERNAL if (folder / SAVED_MODEL_FILE).is_file() else Code.NOT_FOUND
 
 
 def resolve_model(path: Path | None, model_name: str | None, exports_root: Path) -> tuple[str, Path]:

@@ -43,10 +43,10 @@ def answer_examples(service: PredictionService, spec: ModelSpec, body: bytes, ve
     """Classify or regress tf.Example records with a signature that was made for them."""
     document = parse_object(body)
     name = _signature_name(document) or DEFAULT_SIGNATURE
+    examples = read_examples(document)
+    if len(examples) > max_rows:
+        raise too_many_rows(len(examples), max_rows)
     with service.lease(spec) as servable:
-        examples = read_examples(document)
-        if len(examples) > max_rows:
-            raise too_many_rows(len(examples), max_rows)
         if verb == "classify":
             with service.timed(spec.name, "Classify"):
                 return write_classifications(classify(servable, name, examples))
