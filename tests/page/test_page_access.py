@@ -111,6 +111,8 @@ def test_a_phone_needs_no_sideways_scrolling(page: Page, width: int):
     page.set_viewport_size({"width": width, "height": 740})
     fill_everything(page)
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    frame = page.get_by_role("region", name="Rows with their answers")
+    assert width < 360 or frame.evaluate("frame => frame.scrollWidth === frame.clientWidth")
     cards = [card.bounding_box() for card in page.get_by_role("article").all()]
     assert cards[0]["x"] == cards[1]["x"]
     assert cards[0]["y"] < cards[1]["y"]
