@@ -414,7 +414,7 @@ def test_the_signature_recipe_adds_a_signature(contributed: Path, experiment, tm
     from app.serving.inspection import examine
 
     found = examine(tmp_path / "1")
-    assert found.signatures == ["logits", "serving_default"]
+    assert found.signatures == ["logits", "serving_default", "text_statistics"]
     assert found.problems == []
 
 

@@ -21,6 +21,7 @@ from app.serving.inspection import answering_nodes, examine
 from app.serving.predictor import Predictor
 from app.serving.verification import VerificationError, verify
 from app.training import build_model, portable_copy, predict_logits
+from data.vocabulary import UNK_ID
 
 ODD_TEXTS = {
     "empty": "",
@@ -91,6 +92,30 @@ def test_no_texts_get_no_answers(written, name):
     }
 
 
+@pytest.mark.parametrize("name", ["linear", "lstm", "transformer"])
+def test_text_statistics_count_what_the_tokenizer_makes_of_each_text(experiment, written, name):
+    run = experiment.run(name)
+    length, tokenizer = run.config.pipeline.sequence_length, run.material.datasets.tokenizer
+    texts = ["The film is great", "電影", "", "great " * (length - 1), "great " * length, "a \x00 電 e\u0301"]
+    found = statistics(written / name, texts)
+    pieces = tokenizer.pieces(tf.constant(texts)).to_list()
+    assert found["num_tokens"].tolist() == [len(row) - 1 for row in pieces]
+    shares = [row.count(UNK_ID) / max(1, len(row) - 1) for row in pieces]
+    np.testing.assert_allclose(found["unknown_share"], shares)
+    assert found["unknown_share"][1] == 1, "this vocabulary has no Chinese character"
+    assert found["num_tokens"][2] == found["unknown_share"][2] == 0
+    assert found["truncated"].tolist() == [False, False, False, False, True, False]
+
+
+def test_text_statistics_have_the_dtypes_that_monitoring_reads_also_of_no_texts(written):
+    found = statistics(written / "lstm", [])
+    assert {output: (array.dtype.name, array.shape) for output, array in found.items()} == {
+        "num_tokens": ("int32", (0,)),
+        "unknown_share": ("float32", (0,)),
+        "truncated": ("bool", (0,)),
+    }
+
+
 def test_a_long_text_is_truncated_as_in_training(experiment, predictor):
     length = experiment.outcome.champion.run.config.pipeline.sequence_length
     long = "great " * (length - 1)
@@ -132,7 +157,7 @@ def test_verify_runs_in_a_fresh_process_and_finds_nothing_wrong(experiment):
     assert found.problems == []
     assert found.golden_texts == min(64, len(experiment.outcome.material.splits.test))
     assert found.largest_difference <= 1e-5
-    assert found.signatures == ["serving_default"]
+    assert found.signatures == ["serving_default", "text_statistics"]
     assert found.warmup_records == len(export.WARMUP_BATCHES)
 
 
@@ -201,6 +226,12 @@ def operations(graph) -> set[str]:
     """The operations of a GraphDef, those in its functions included."""
     inside = [node for function in graph.library.function for node in function.node_def]
     return {node.op for node in [*graph.node, *inside]}
+
+
+def statistics(folder, texts: list[str]) -> dict[str, np.ndarray]:
+    """What the signature text_statistics gives of texts."""
+    encoded = np.array([text.encode() for text in texts], dtype=object)
+    return loaded(folder).servable.run("text_statistics", {"text": encoded})
 
 
 @functools.cache
