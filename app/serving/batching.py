@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,9 +11,12 @@ import tensorflow as tf
 
 from app.serving.session import GraphSession, Run
 from app.serving.signatures import Signature
+from app.serving.status import ServingError
 from app.serving.text_protos import BatchingParameters
 
 _BATCH_SIZE = "__batch_size__"
+# TensorFlow adds to an error where it came from. This node is ours: TensorFlow Serving's scheduler is outside the graph.
+_SCHEDULER = re.compile(r"\n\t \[\[\{\{node [^{}]*BatchFunction\}\}\]\]")
 
 
 def can_batch(signature: Signature) -> bool:
@@ -42,7 +46,10 @@ def batched(
     run = session.function(feeds, dict(zip(names, [tensor.name for tensor in outputs], strict=True)), timeout_ms)
 
     def run_batched(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        answer = run(values)
+        try:
+            answer = run(values)
+        except ServingError as error:
+            raise ServingError(error.code, _SCHEDULER.sub("", error.message)) from error
         sizes = answer.pop(_BATCH_SIZE)
         if on_batch is not None and len(sizes):
             on_batch(len(sizes), int(sizes[0]))
