@@ -12,16 +12,16 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import uvicorn
 
 from app.errors import RequestError
 from app.serving.http.app import Site
 from app.serving.http.connections import ConnectionLimits, allow_open_files, guarded_protocol
-from app.serving.http.front import Application, Front, FrontOptions
+from app.serving.http.front import Front, FrontOptions
 from app.serving.http.health import Health
-from app.serving.http.page import make_page_app
+from app.serving.http.page import make_page_app, public_paths
 from app.serving.http.rest import RestApi, RestLimits
 from app.serving.http.tls import check_tls
 from app.serving.metrics import ServingMetrics
@@ -198,7 +198,7 @@ def _site(api: RestApi, service: PredictionService, health: Health, options: Ser
     return Site(
         api,
         health=health,
-        page=cast(Application, make_page_app(service.repository)),
+        page=make_page_app(service.repository),
         exposition=service.metrics.exposition,
         metrics_path=options.metrics_path,
     )
@@ -207,6 +207,7 @@ def _site(api: RestApi, service: PredictionService, health: Health, options: Ser
 def _front_options(options: ServerOptions) -> FrontOptions:
     return FrontOptions(
         access=options.access,
+        open_paths=public_paths(),
         max_body_bytes=options.max_body_bytes,
         max_buffered_bytes=4 * options.max_body_bytes,
         body_timeout_seconds=options.body_timeout_seconds,
