@@ -15,7 +15,7 @@ from app.serving.status import ServingError
 from app.serving.text_protos import BatchingParameters
 
 _BATCH_SIZE = "__batch_size__"
-# TensorFlow adds to an error where it came from. This node is ours: TensorFlow Serving's scheduler is outside the graph.
+# An error says where it came from. This node is ours alone: TensorFlow Serving's scheduler is outside the graph.
 _SCHEDULER = re.compile(r"\n\t \[\[\{\{node [^{}]*BatchFunction\}\}\]\]")
 
 
