@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,8 @@ DEPLOY = Path(__file__).parents[1] / "deploy"
 RULES = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text(encoding="utf-8"))
 DASHBOARD = json.loads((DEPLOY / "grafana" / "serving.json").read_text(encoding="utf-8"))
 PROMTOOL = shutil.which("promtool")
+REQUESTS = ":tensorflow:serving:request_count"
+Series = dict[str, dict[str, set[str]]]  # name -> label -> values
 DURATION = r"^\d+[smhd]$"
 
 
@@ -39,7 +41,7 @@ class Alert(Strict):
 
     alert: str = Field(pattern=r"^[A-Z]\w+$")
     expr: str
-    for_: str = Field(alias="for", pattern=DURATION)
+    for_: str = Field("0s", alias="for", pattern=DURATION)
     labels: dict[Literal["severity"], Literal["page", "ticket"]]
     annotations: Annotations
 
@@ -126,7 +128,7 @@ def selectors(expression: str) -> list[Any]:
 def test_the_rules_have_the_shape_of_rules():
     rules = Rules(**RULES)
     names = [rule.alert for group in rules.groups for rule in group.rules if isinstance(rule, Alert)]
-    assert len(names) == len(set(names)) == 7
+    assert len(names) == len(set(names)) == 8
     guide = (DEPLOY.parent / "docs" / "deployment.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `([A-Z]\w+)` \|", guide, re.MULTILINE) == names
 
@@ -182,8 +184,8 @@ def test_the_panels_do_not_lie_on_each_other():
 
 
 @pytest.fixture(scope="module")
-def metrics(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """Every metric of the embedded server with its labels, after a classifier has answered."""
+def metrics(tmp_path_factory: pytest.TempPathFactory) -> Series:
+    """Every metric of the embedded server with its labels and their values, after a classifier has answered."""
     import numpy as np
     import tensorflow as tf
 
@@ -225,64 +227,81 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
             inputs = {"text": np.array([b"a joyless, slick ride"], object)}
             metrics.answered("reviews", servable, inputs, servable.run("serving_default", inputs))
         metrics.request("reviews", "Predict", "REST", Code.OK, 0.001)
+        metrics.request("reviews", "Predict", "GRPC", Code.OK, 0.001)
+        with suppress(ValueError), metrics.loading(base / "2"):
+            raise ValueError
         metrics.runtime("reviews", "Predict", 0.001)
         metrics.flush()
-        return labels_by_name(metrics.exposition().decode())
+        return series_of(metrics.exposition().decode())
     finally:
         metrics.close()
         repository.close()
 
 
-def labels_by_name(exposition: str) -> dict[str, set[str]]:
-    """The series of Prometheus' text format: name -> its labels."""
-    found: dict[str, set[str]] = {}
+def series_of(exposition: str) -> Series:
+    """The series of Prometheus' text format: name -> label -> its values."""
+    found: Series = {}
     for line in exposition.splitlines():
         if series := re.match(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? \S+$", line):
-            found.setdefault(series[1], set()).update(re.findall(r'(\w+)="', series[2] or ""))
+            labels = found.setdefault(series[1], {})
+            for label, value in re.findall(r'(\w+)="([^"]*)"', series[2] or ""):
+                labels.setdefault(label, set()).add(value)
     return found
 
 
-def recorded() -> Iterator[tuple[str, set[str]]]:
-    """What the rules record, with the labels that they keep."""
-    for rule in (rule for group in RULES["groups"] for rule in group["rules"] if "record" in rule):
-        yield rule["record"], {"model_name"} | ({"label"} if "label" in rule["record"] else set())
+def recorded() -> Series:
+    """What is there beside the server's own: what the rules record, and whether a target answers."""
+    names = [rule["record"] for group in RULES["groups"] for rule in group["rules"] if "record" in rule]
+    kept = {name: ["model_name", "label"] if "label" in name else ["model_name"] for name in names}
+    return {name: {key: set() for key in labels} for name, labels in {**kept, "up": ["job", "instance"]}.items()}
 
 
 @pytest.mark.parametrize("expression", [*RULE_EXPRESSIONS, *map(plain, PANEL_EXPRESSIONS)])
-def test_every_metric_and_label_of_a_query_exists(expression: str, metrics: dict[str, set[str]]):
-    known = {**metrics, **dict(recorded()), "up": {"job", "instance"}}
+def test_every_metric_and_label_of_a_query_exists(expression: str, metrics: Series):
+    known = {**metrics, **recorded()}
     for selector in selectors(expression):
         assert selector.name in known
-        assert {matcher.name for matcher in selector.matchers.matchers} <= known[selector.name]
+        for matcher in selector.matchers.matchers:
+            assert matcher.name in known[selector.name]
+            values = known[selector.name][matcher.name]
+            # How requests end is asked below; they ended well here.
+            if values and selector.name != REQUESTS:
+                assert any(re.fullmatch(matcher.value, value) for value in values)
     labels = {label for selector in selectors(expression) for label in known[selector.name]}
     for grouping in re.findall(r"(?:by|on|ignoring) \(([^)]*)\)", expression):
         assert set(re.split(r",\s*", grouping)) <= labels
 
 
+def test_rest_and_grpc_are_both_in_the_latency(metrics: Series):
+    values = metrics[":tensorflow:serving:request_latency_bucket"]["API"]
+    asked = {
+        matcher.value
+        for expression in [*RULE_EXPRESSIONS, *map(plain, PANEL_EXPRESSIONS)]
+        for selector in selectors(expression)
+        for matcher in selector.matchers.matchers
+        if matcher.name == "API"
+    }
+    assert all(re.fullmatch(pattern, value) for pattern in asked for value in values)
+
+
 def test_a_status_of_the_rules_is_one_that_the_server_gives():
     from app.serving.status import Code
 
-    statuses = [
-        matcher.value
-        for expression in RULE_EXPRESSIONS
-        for selector in selectors(expression)
-        for matcher in selector.matchers.matchers
-        if matcher.name == "status"
-    ]
+    requests = [one for expression in RULE_EXPRESSIONS for one in selectors(expression) if one.name == REQUESTS]
+    statuses = [one.value for selector in requests for one in selector.matchers.matchers if one.name == "status"]
     named = [name for status in statuses for name in status.split("|")]
-    assert named
     assert set(named) < {code.name for code in Code}
-    assert len(set(named)) == len(named), "a status counts for one alert"
+    assert len(set(named)) == len(named) > 0, "a status counts for one alert"
 
 
-def test_the_dashboard_s_variable_and_legends_are_labels(metrics: dict[str, set[str]]):
+def test_the_dashboard_s_variable_and_legends_are_labels(metrics: Series):
     (variable,) = DASHBOARD["templating"]["list"]
     name, label = re.fullmatch(r"label_values\(([\w:]+), (\w+)\)", variable["query"]["query"]).groups()
     assert label in metrics[name]
-    kept = {**dict(recorded()), "up": {"job", "instance"}}
+    kept = recorded()
     for target in (target for panel in PANELS for target in panel.targets):
         assert target.legendFormat
         for label in re.findall(r"\{\{(\w+)\}\}", target.legendFormat):
             grouped = re.findall(r"by \(([^)]*)\)", target.expr)
-            whole = [kept.get(selector.name, set()) for selector in selectors(plain(target.expr))]
+            whole = [kept.get(selector.name, {}) for selector in selectors(plain(target.expr))]
             assert any(label in names.split(", ") for names in grouped) or any(label in names for names in whole)

@@ -15,8 +15,10 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import pytest
+import typer
 import yaml
 
+from app.cli import cli
 from app.serving.engines import IMAGE
 from app.serving.model_config import read_model_config
 from app.serving.text_protos import read_batching_parameters, read_monitoring_config
@@ -108,6 +110,11 @@ def test_the_flags_are_tensorflow_serving_s_and_their_files_are_there():
         assert set(flags) <= SERVING_FLAGS
         for value in flags.values():
             assert "/" not in value or (DEPLOY / "serving" / re.sub(folder, "", value)).is_file()
+
+
+def test_our_own_server_takes_the_same_flags():
+    options = typer.main.get_command(cli).commands["serve"].params  # type: ignore[attr-defined]
+    assert {f"--{flag}" for flag in SERVING_FLAGS} <= {option for parameter in options for option in parameter.opts}
 
 
 def test_one_version_of_tensorflow_serving_is_pinned_everywhere():
@@ -284,7 +291,7 @@ def test_kustomize_renders_what_kubernetes_takes():
 def kserve_types() -> dict[str, dict[str, str]]:
     """Type -> JSON key -> its type, read from the package kserve, which is generated from KServe's own API."""
     types = {}
-    for path in (installed("kserve") / "models").glob("*.py"):
+    for path in (installed("kserve") / "models").glob("v1beta1_*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef):
                 tables = {
