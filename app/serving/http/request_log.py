@@ -22,6 +22,8 @@ CLIENT_LEFT = 499
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 _MODEL = re.compile(r"/v1/models/([^/:]+)", re.ASCII | re.IGNORECASE)
 _LONGEST_PATH = 200
+# Its own, so that whoever seeds the module's gets neither the same ids again nor their numbers disturbed.
+_random = random.Random()
 
 _encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
@@ -57,7 +59,7 @@ def request_id(given: bytes | None) -> bytes:
     """The id that the client (or a proxy before us) gave, if it is fit for a log and a header, else a new one."""
     if given is not None and _SANE_ID.fullmatch(given):
         return given
-    return b"%016x" % random.getrandbits(64)
+    return b"%016x" % _random.getrandbits(64)
 
 
 def log_request(
