@@ -139,7 +139,8 @@ class ServingMetrics:
         texts, labels, confidence = inputs.get(TEXT), outputs.get("label"), outputs.get("confidence")
         if texts is None or labels is None or confidence is None:
             return
-        if texts.dtype == labels.dtype == object and texts.ndim == 1:
+        are_rows = texts.ndim == 1 and texts.shape == labels.shape == confidence.shape
+        if are_rows and texts.dtype == labels.dtype == object and confidence.dtype.kind == "f":
             self._drift.answered(Answered(model, servable.version, texts, labels, confidence))
 
     @contextmanager
