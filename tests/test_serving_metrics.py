@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,6 +32,7 @@ from app.serving.repository import ModelRepository, ModelSpec
 from app.serving.series import Counter, Histogram
 from app.serving.servable import Servable
 from app.serving.status import Code
+from app.serving.text_protos import BatchingParameters
 
 PATIENCE = 60  # seconds; far more than any of it takes
 REQUESTS = ":tensorflow:serving:request_count"
@@ -261,6 +263,28 @@ def test_a_full_batch_is_counted_once_over_the_requests_in_it(metrics):
     assert total(metrics, f"{name}processed_batch_size_sum") == 8
     assert total(metrics, f"{name}input_batch_size_count") == 3
     assert total(metrics, f"{name}input_batch_size_sum") == 8
+
+
+def test_the_statistics_own_runs_are_no_requests_in_a_batch(models):
+    told: list[ServingMetrics] = []
+    load = partial(Servable, batching=BatchingParameters(), on_batch=lambda rows, size: told[0].batch(rows, size))
+    repository = ModelRepository([ModelSettings("reviews", models)], load, poll_seconds=0, warm_up=False)
+    told.append(ServingMetrics(repository))
+    repository.start()
+    with repository.lease(ModelSpec("reviews")) as servable:
+        ask(told[0], servable, "fine", "dull", "+")
+    told[0].flush()
+    assert total(told[0], ":valence:token_count_count") == 3
+    assert total(told[0], ":tensorflow:serving:batching_session:input_batch_size_sum") == 3
+    assert total(told[0], ":tensorflow:serving:batching_session:processed_batch_size_count") == 1
+    told[0].close()
+    repository.close()
+
+
+def test_thirds_of_a_batch_make_a_whole_one(metrics):
+    for _ in range(3 * 7):
+        metrics.batch(1, 3)
+    assert total(metrics, ":tensorflow:serving:batching_session:processed_batch_size_count") == 7
 
 
 def test_loads_are_counted_by_folder_and_outcome(metrics, tmp_path):

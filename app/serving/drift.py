@@ -93,6 +93,7 @@ class DriftStatistics:
         self._wake = threading.Event()
         self._ending = threading.Event()
         self._looking = threading.Lock()
+        self._running_in: int | None = None
         self._labels_of: dict[tuple[str, str], set[str]] = {}
         self._label_count = Counter(":valence:label_count", "Answers by label.", (*_VERSION, "label"))
         self._confidence = Histogram(
@@ -146,6 +147,10 @@ class DriftStatistics:
             self._wake.clear()
             for (model, version), gathered in self._gather().items():
                 self._look_at(model, version, gathered)
+
+    def is_running(self) -> bool:
+        """Whether what runs in this thread now is `text_statistics` for these figures, and no client's request."""
+        return self._running_in == threading.get_ident()
 
     def lines(self) -> Iterator[str]:
         """All of it in Prometheus' text format."""
@@ -215,13 +220,19 @@ class DriftStatistics:
                 chosen = texts[: self._allowance.choose(texts)]
                 for start in range(0, len(chosen), TOKENIZED_ROWS):
                     rows = np.array(chosen[start : start + TOKENIZED_ROWS], object)
-                    found = servable.run(STATISTICS_SIGNATURE, {TEXT: rows})
-                    self._count_tokens((spec.name, str(spec.version)), found)
+                    self._count_tokens((spec.name, str(spec.version)), self._run(servable, rows))
                     counted += len(rows)
         except Exception as error:  # the version is gone, or a signature of that name gives something else
             logger.debug("tokens of %s version %s are not counted: %s", spec.name, spec.version, type(error).__name__)
         if counted < len(texts):
             self._untokenized.add((spec.name,), len(texts) - counted)
+
+    def _run(self, servable: Servable, texts: np.ndarray) -> dict[str, np.ndarray]:
+        self._running_in = threading.get_ident()
+        try:
+            return servable.run(STATISTICS_SIGNATURE, {TEXT: texts})
+        finally:
+            self._running_in = None
 
     def _count_tokens(self, version: tuple[str, str], found: dict[str, np.ndarray]) -> None:
         self._tokens.observe_all(version, found["num_tokens"].tolist())

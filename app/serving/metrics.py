@@ -125,7 +125,12 @@ class ServingMetrics:
         self._runtime_latency.observe((model, api, _RUNTIME), seconds * 1e6)
 
     def batch(self, rows: int, batch_size: int) -> None:
-        """Count a request of `rows` that was answered in a batch of `batch_size`, padding included."""
+        """Count a request of `rows` that was answered in a batch of `batch_size`, padding included.
+
+        A servable tells of every run in a batch; what the statistics run for themselves is no request.
+        """
+        if self._drift.is_running():
+            return
         self._input_size.observe((), rows)
         self._batch_size.observe((), batch_size, rows / batch_size)
 
