@@ -46,12 +46,14 @@ class JsonLines(logging.Formatter):
 
 
 def log_json_lines(stream: TextIO | None = None, *, level: int = logging.INFO) -> logging.Handler:
-    """Send every log record of this process to `stream` (stderr) as JSON; returns the handler, to take it off again."""
+    """Send the log of this process to `stream` (stderr) as JSON; returns the handler, to take it off again.
+
+    `level` is for our own loggers, requests among them; of libraries it is as before, warnings and worse.
+    """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonLines())
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(level)
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("app").setLevel(level)
     return handler
 
 
