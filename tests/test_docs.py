@@ -205,6 +205,7 @@ class Place:
         return self.valence(*shlex.split(command)[1:])
 
     def verify(self, command: str) -> str:
+        command = self.here(command) if "--url" in command else command
         return self.valence(*shlex.split(command)[1:])
 
     def serve(self, command: str) -> str:

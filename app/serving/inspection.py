@@ -76,20 +76,27 @@ def answering_nodes(version_folder: Path) -> list[node_def_pb2.NodeDef]:
 
 def _reachable(meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[node_def_pb2.NodeDef]:
     """Walk back from the outputs of all signatures, and into each function that is called on the way, once."""
-    by_name = {node.name: node for node in meta_graph.graph_def.node}
     functions = {function.signature.name: function for function in meta_graph.graph_def.library.function}
-    outputs = [info.name for signature in meta_graph.signature_def.values() for info in signature.outputs.values()]
-    waiting, seen = [by_name[_node_name(output)] for output in outputs], set()
+    waiting = list(_behind_outputs(meta_graph))
     while waiting:
         node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
         yield node
-        waiting += [by_name[_node_name(name)] for name in node.input if _node_name(name) in by_name]
         for name in [name for attribute in node.attr.values() for name in _called(attribute)]:
             if name in functions:
                 waiting += functions.pop(name).node_def
+
+
+def _behind_outputs(meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[node_def_pb2.NodeDef]:
+    """The nodes of the graph itself, which alone are told apart by name: each function has names of its own."""
+    by_name = {node.name: node for node in meta_graph.graph_def.node}
+    outputs = [info.name for signature in meta_graph.signature_def.values() for info in signature.outputs.values()]
+    waiting, seen = [_node_name(output) for output in outputs], set()
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            yield by_name[name]
+            waiting += [_node_name(tensor) for tensor in by_name[name].input]
 
 
 def _called(attribute: attr_value_pb2.AttrValue) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from app.serving.c_tensors import array_dtype
 from app.serving.golden import Golden, encoded
-from app.serving.signatures import Signature, TensorInfo
+from app.serving.signatures import DEFAULT_SIGNATURE, Signature, TensorInfo
 
 _TEXT = "text"
 # What TensorFlow writes for itself, to initialise and restore the graph.
@@ -19,13 +19,18 @@ def questions(signatures: Mapping[str, Signature], golden: Golden | None) -> dic
     """The inputs that each signature is run on, by its name.
 
     One that takes `text` string[n] alone gets the golden texts; any other one gets a row of empty strings and zeros.
-    Raises `RequestError` for a dtype that arrays do not have.
+    `serving_default` comes first, the others by name. Raises `RequestError` for a dtype that arrays do not have.
     """
-    return {
-        name: {_TEXT: encoded(golden.texts)} if golden and _takes_texts(signature) else _blank_row(signature)
-        for name, signature in signatures.items()
-        if not name.startswith(_INTERNAL)
-    }
+    names = sorted((name for name in signatures if not name.startswith(_INTERNAL)), key=_place)
+    return {name: _question(signatures[name], golden) for name in names}
+
+
+def _place(name: str) -> tuple[bool, str]:
+    return name != DEFAULT_SIGNATURE, name
+
+
+def _question(signature: Signature, golden: Golden | None) -> dict[str, np.ndarray]:
+    return {_TEXT: encoded(golden.texts)} if golden and _takes_texts(signature) else _blank_row(signature)
 
 
 def _takes_texts(signature: Signature) -> bool:

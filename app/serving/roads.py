@@ -23,12 +23,13 @@ from app.errors import RequestError
 from app.serving.array_text import Tensors
 from app.serving.c_tensors import array_dtype
 from app.serving.engines import MODEL_SERVER
+from app.serving.http.access import TOKEN_VARIABLE
 from app.serving.signatures import Signature
 from app.serving.versions import version_number
 
 TIMEOUT_SECONDS = 60.0
 START_SECONDS = 300.0
-TOKEN = "VALENCE_TOKEN"
+END_SECONDS = 10.0
 _PATH = re.compile(
     r"(?P<prefix>.*?)(/v1/models/(?P<name>[^/:]+)(/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?(:predict)?)?/?"
 )
@@ -90,7 +91,7 @@ def grpc_address(text: str) -> tuple[str, bool]:
 
 def token_header() -> dict[str, str]:
     """The header that a server with a token asks for, where the token is in the environment."""
-    token = os.environ.get(TOKEN)
+    token = os.environ.get(TOKEN_VARIABLE)
     return {"authorization": f"Bearer {token}"} if token else {}
 
 
@@ -133,7 +134,15 @@ def model_server(version_folder: Path) -> Iterator[tuple[str, Target]]:
                 _wait_for(socket, process, log)
                 yield f"unix:{socket}", model
             finally:
-                process.terminate()
+                _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def ask_all(ask: Ask, questions: Tensors) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, str]]:
