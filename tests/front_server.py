@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,8 +98,10 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(limits: ConnectionLimits | None = None, **options: Any) -> Iterator[Running]:
-    """The dummy behind a front, on uvicorn with httptools and uvloop, in a thread."""
+def running(
+    limits: ConnectionLimits | None = None, *, certificate: Path | None = None, **options: Any
+) -> Iterator[Running]:
+    """The dummy behind a front, on uvicorn with httptools and uvloop, in a thread; `certificate` holds its key too."""
     app = Dummy()
     front = Front(app, FrontOptions(**options))
     config = uvicorn.Config(
@@ -110,6 +113,7 @@ def running(limits: ConnectionLimits | None = None, **options: Any) -> Iterator[
         log_config=None,
         log_level="error",
         timeout_keep_alive=1,
+        ssl_certfile=certificate,
         timeout_graceful_shutdown=5,
     )
     listener = socket.create_server(("127.0.0.1", 0))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from front_server import (
@@ -155,3 +158,39 @@ def test_connections_beyond_the_limit_are_told_so_and_far_beyond_it_cut():
 
 def test_the_process_may_open_as_many_files_as_connections_are_allowed():
     assert allow_open_files(100) >= 256
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-subj", "/CN=localhost", "-days", "2", "-keyout", str(path), "-out", str(path.with_suffix(".crt"))]
+    subprocess.run(command, check=True, capture_output=True)
+    path.write_text(path.with_suffix(".crt").read_text() + path.read_text())
+    return path
+
+
+def test_the_limits_hold_over_tls_too(certificate: Path):
+    limits = ConnectionLimits(head_timeout_seconds=SHORT, write_timeout_seconds=SHORT)
+    client = ssl.create_default_context(cafile=str(certificate))
+    with running(limits, certificate=certificate, body_timeout_seconds=SHORT) as server:
+
+        def connect(data: bytes) -> socket.socket:
+            connection = client.wrap_socket(server.raw(), server_hostname="localhost")
+            connection.sendall(data)
+            return connection
+
+        assert b"HTTP/1.1 200" in read_all(connect(b"GET /v1/x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"))
+        assert status_and_error(read_all(connect(b"GET /v1/x HTTP/1.1\r\n")))[0] == 408
+        with connect(b"GET /v1/large?50000000 HTTP/1.1\r\nhost: a\r\n\r\n"):
+            wait_until(lambda: "/v1/large" in server.app.seen)
+            wait_until(lambda: not server.server.server_state.connections)
+
+
+def test_a_plain_request_to_a_tls_port_harms_nobody(certificate: Path):
+    with running(certificate=certificate) as server:
+        read_all(server.raw(b"GET /v1/x HTTP/1.1\r\nhost: a\r\n\r\n"))
+        client = ssl.create_default_context(cafile=str(certificate))
+        with client.wrap_socket(server.raw(), server_hostname="localhost") as connection:
+            connection.sendall(b"GET /v1/x HTTP/1.1\r\nhost: a\r\n\r\n")
+            assert connection.recv(12) == b"HTTP/1.1 200"
