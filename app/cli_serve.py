@@ -98,7 +98,7 @@ def serve(
     artifacts: Annotated[
         Path, _option(MODEL, "artifacts", "Folder of runs, exports and caches.", envvar="VALENCE_ARTIFACTS")
     ] = Path("artifacts"),
-    dry_run: Annotated[bool, _option(MODEL, "dry_run", "Print the command and exit.")] = False,
+    dry_run: Annotated[bool, _option(MODEL, "dry-run", "Print the command and exit.")] = False,
     host: Annotated[
         str, _option(ADDRESS, "host", "Address to listen on; this machine alone by default.")
     ] = "127.0.0.1",

@@ -92,6 +92,7 @@ def folder(experiment, reviews: Path, tmp_path_factory: pytest.TempPathFactory) 
         target = folder / "reviews" / ("good" if row["stars"] == "1" else "bad") / f"{number}.txt"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(row["review"], encoding="utf-8")
+    (folder / "deploy").symlink_to(ROOT / "deploy")
     archive = pack(folder / "aclImdb_v1.tar.gz", imdb_files())
     downloaded = folder / "artifacts" / "cache" / "imdb" / archive.name
     downloaded.parent.mkdir(parents=True)

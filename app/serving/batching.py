@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from app.serving.session import GraphSession, Run
+from app.serving.session import GraphSession, Run, without_deprecation_notices
 from app.serving.signatures import Signature
 from app.serving.status import ServingError
 from app.serving.text_protos import BatchingParameters
@@ -95,7 +95,8 @@ def _subgraph(session: GraphSession, fetches: Sequence[str]) -> tf.compat.v1.Gra
     original node has there.
     """
     nodes = [name.split(":")[0] for name in fetches]
-    subgraph = tf.compat.v1.graph_util.extract_sub_graph(session.graph.as_graph_def(), nodes)
+    with without_deprecation_notices():
+        subgraph = tf.compat.v1.graph_util.extract_sub_graph(session.graph.as_graph_def(), nodes)
     for node in subgraph.node:
         if "shared_name" in node.attr and not node.attr["shared_name"].s:
             node.attr["shared_name"].s = node.name.encode()

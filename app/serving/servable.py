@@ -25,6 +25,8 @@ from app.serving.versions import version_number
 WARM_UP_RECORDS = "assets.extra/tf_serving_warmup_requests"
 # What TensorFlow writes for itself, to initialise and restore the graph.
 _INTERNAL = "__"
+# Monitoring asks for many texts at a time, and should not wait for others under its lease.
+_UNBATCHED = ("text_statistics",)
 
 
 class Servable:
@@ -52,7 +54,7 @@ class Servable:
         self._session = GraphSession(path, gpu_memory_fraction)
 
         def prepare(signature: Signature) -> Run:
-            if batching is not None and can_batch(signature):
+            if batching is not None and can_batch(signature) and signature.name not in _UNBATCHED:
                 run = batched(self._session, signature, batching, timeout_ms, on_batch)
             else:
                 run = self._session.signature(signature, timeout_ms)

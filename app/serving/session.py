@@ -38,7 +38,7 @@ class GraphSession:
         self.graph = tf.Graph()
         self._session = tf.compat.v1.Session(graph=self.graph, config=config_pb2.ConfigProto(gpu_options=gpu))
         try:
-            with _without_deprecation_notices():
+            with without_deprecation_notices():
                 tf.compat.v1.saved_model.load(self._session, [SERVING_TAG], str(path))
         except (tf.errors.OpError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
             self._session.close()
@@ -93,8 +93,8 @@ def _array(value: np.ndarray | np.generic | bytes) -> np.ndarray:
 
 
 @contextmanager
-def _without_deprecation_notices() -> Iterator[None]:
-    """TensorFlow calls its session loader deprecated, yet it is how TensorFlow Serving runs every model."""
+def without_deprecation_notices() -> Iterator[None]:
+    """TensorFlow calls session graphs deprecated, yet they are how TensorFlow Serving runs every model."""
 
     def is_wanted(record: logging.LogRecord) -> bool:
         return "Instructions for updating" not in record.getMessage()

@@ -68,7 +68,8 @@ class RestApi:
         body = await _read_body(receive)
         if body is None:
             return  # the client is gone
-        question = None
+        # What nobody expected goes on to the front, which answers 500; it is counted as such here.
+        question, code = None, Code.INTERNAL
         self._service.metrics.in_progress(1)
         try:
             question = _question(scope["method"], _target(scope))
@@ -81,8 +82,8 @@ class RestApi:
             content, code, status = answer_error("The request is nested too deeply"), Code.INVALID_ARGUMENT, 400
         finally:
             self._service.metrics.in_progress(-1)
-        if question is not None:
-            self._count(question, code, time.perf_counter() - started)
+            if question is not None:
+                self._count(question, code, time.perf_counter() - started)
         await send_json(send, status, content)
 
     def close(self) -> None:
