@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -211,8 +212,10 @@ def _serve_embedded(models: Sequence[ModelSettings], parameters: Mapping[str, An
     from app.quiet import import_tensorflow
 
     import_tensorflow()
+    from app.serving.http.request_log import log_json_lines
     from app.serving.server import run
 
+    log_json_lines(level=logging.INFO if options.access_log else logging.WARNING)
     run(options, on_ready=lambda addresses: _tell_ready(console, addresses, [model.name for model in models]))
 
 

@@ -231,6 +231,7 @@ def _uvicorn_config(front: Front, options: ServerOptions) -> uvicorn.Config:
         lifespan="off",
         ws="none",
         server_header=False,
+        proxy_headers=False,  # nothing here asks for the client's address
         timeout_graceful_shutdown=math.ceil(options.drain_seconds),
         ssl_certfile=options.tls_certificate,
         ssl_keyfile=options.tls_key,
