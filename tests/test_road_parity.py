@@ -22,10 +22,12 @@ from app.errors import RequestError
 from app.export import write_warmup
 from app.serving.golden import Golden, encoded, read_golden
 from app.serving.http.access import Access
+from app.serving.inspection import answering_nodes, examine
 from app.serving.model_config import ModelSettings
 from app.serving.options import ServerOptions
 from app.serving.parity import TOLERANCE, compare, problems, table
 from app.serving.roads import Target, grpc_address, target
+from app.serving.saved_model import read_meta_graph
 from app.serving.servable import Servable
 from app.serving.server import serve_options_in_background
 from app.serving.server_parity import server_rows
@@ -172,6 +174,20 @@ def test_the_command_prints_the_table_and_fails_with_1_on_a_server_that_differs(
     assert "gRPC, signature 'statistics': a value of 'share' differs by" in printed.err
 
 
+def test_probabilities_that_are_no_numbers_are_reported_in_plain_json(tmp_path):
+    found = examine(write_export(tmp_path / "reviews" / "1", float("nan"), golden_weight=0.5))
+    assert any("SavedModel: a probability differs by inf" in problem for problem in found.problems)
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["largest_difference"] is None
+
+
+def test_a_function_s_node_is_not_taken_for_one_of_the_graph_with_its_name(export):
+    graph = read_meta_graph(export)
+    tied = {node.name for node in graph.graph_def.node if node.device}
+    inside = {node.name for function in graph.graph_def.library.function for node in function.node_def}
+    assert tied & inside, "TensorFlow names its nodes another way now: nothing is shown here any more"
+    assert {node.device for node in answering_nodes(export)} == {""}
+
+
 # Servers
 
 
@@ -263,6 +279,7 @@ sys.path[:0] = {path!r}
 flags = dict(argument.lstrip("-").split("=", 1) for argument in sys.argv[1:])
 assert flags["port"] == "0" and "rest_api_port" not in flags, flags
 from app.serving.grpc_api import GrpcServer
+from app.serving.inspection import answering_nodes, examine
 from app.serving.model_config import ModelSettings
 from app.serving.repository import ModelRepository
 from app.serving.servable import Servable
