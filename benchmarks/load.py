@@ -146,8 +146,8 @@ class _Load:
         self._contents = target.requests()
         self._max_connections = connections
         self._open: set[_Connection] = set()
-        self._due: list[float] = []
-        self._lag: list[float] = []
+        self._sent: list[tuple[float, float]] = []  # when each was due, and how long after that it went out, ms
+        self._lag: list[float] = []  # like the next two, in the order of the answers
         self._latencies: list[float] = []
         self._bodies: list[int] = []
         self._errors = Counter[str]()
@@ -166,14 +166,15 @@ class _Load:
         return connection
 
     def _ask(self, connection: _Connection, due: float) -> None:
-        request = len(self._due)
-        self._due.append(due)
-        self._lag.append(1000 * (time.perf_counter() - due))
+        request = len(self._sent)
+        self._sent.append((due, 1000 * (time.perf_counter() - due)))
         connection.ask(request, self._contents[request % len(self._contents)])
 
     def answered(self, connection: _Connection, request: int, problems: Iterable[str]) -> None:
         self._last = time.perf_counter()
-        self._latencies.append(1000 * (self._last - self._due[request]))
+        due, lag = self._sent[request]
+        self._lag.append(lag)
+        self._latencies.append(1000 * (self._last - due))
         self._bodies.append(request % len(self._contents))
         self._errors.update(problems)
 
@@ -276,7 +277,7 @@ class _Closed(_Load):
 
     def answered(self, connection: _Connection, request: int, problems: Iterable[str]) -> None:
         super().answered(connection, request, problems)
-        if not self._is_ending and len(self._due) < MAX_REQUESTS and connection in self._open:
+        if not self._is_ending and len(self._sent) < MAX_REQUESTS and connection in self._open:
             self._ask(connection, time.perf_counter())
 
 
