@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -71,10 +71,14 @@ class Result:
         """Right answers a second."""
         return (len(self.latencies) - sum(self.errors.values())) / self.seconds
 
-    def percentile(self, share: float, body: int | None = None) -> float:
-        """The latency in ms that this share (0 to 100) of the requests stays below; `body` picks those of one body."""
-        chosen = self.latencies if body is None else self.latencies[self.bodies == body]
-        return float(np.percentile(chosen, share)) if len(chosen) else float("nan")
+    def percentile(self, share: float) -> float:
+        """The latency in ms that this share (0 to 100) of the requests stays below."""
+        return float(np.percentile(self.latencies, share)) if len(self.latencies) else float("nan")
+
+    def of_bodies(self, first: int) -> Result:
+        """The requests with this body and those after it; the errors are those of all."""
+        chosen = self.bodies >= first
+        return replace(self, latencies=self.latencies[chosen], bodies=self.bodies[chosen], lag=self.lag[chosen])
 
     def to_dict(self) -> dict[str, Any]:
         """What a program would read, JSON-able."""

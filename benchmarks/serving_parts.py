@@ -234,8 +234,7 @@ def _batched(url: str, seconds: float) -> dict[str, Any]:
     for load, texts, first_short in (("short", TEXTS, 0), ("short and long", mixed, 1)):
         for connections in (1, 8, 32):
             result = closed_loop(ours(url, texts), connections, seconds)
-            short = result.bodies >= first_short
-            latencies = type(result)(result.latencies[short], result.bodies[short], result.lag, {}, result.seconds)
-            figures = {f"short_p{share}_ms": round(latencies.percentile(share), 3) for share in (50, 99)}
+            short = result.of_bodies(first_short)
+            figures = {f"short_p{share}_ms": round(short.percentile(share), 3) for share in (50, 99)}
             found[f"{load}, {connections} connections"] = {**result.to_dict(), **figures}
     return found

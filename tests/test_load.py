@@ -87,6 +87,7 @@ def test_an_open_loop_sends_every_request_that_is_due():
     assert sorted(asked.bodies) == sorted(BODIES * 20)
     assert (len(result.latencies), result.errors) == (40, {})
     assert np.bincount(result.bodies).tolist() == [20, 20]
+    assert len(result.of_bodies(1).latencies) == 20
     assert (result.latencies >= result.lag).all()
     assert (result.latencies > 0).all()
 
