@@ -61,11 +61,14 @@ class Material:
     def log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
 
-    def batching(self) -> tuple[str, str]:
-        """The flags of a server that gathers requests into batches."""
+    def batching(self) -> tuple[str, ...]:
+        """The flags of a server that gathers requests into batches: as many threads as a batch may have rows.
+
+        A request holds a thread until it is answered, so fewer threads make smaller batches.
+        """
         parameters = self.folder / "batching.config"
         parameters.write_text(BATCHING, encoding="utf-8")
-        return "--enable_batching", f"--batching_parameters_file={parameters}"
+        return "--enable_batching", f"--batching_parameters_file={parameters}", "--rest_api_num_threads=64"
 
 
 def ours(url: str, texts: Sequence[str] = TEXTS) -> Target:
