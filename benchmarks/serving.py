@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--export", type=Path, help="version folder, or folder of versions")
-    parser.add_argument("--model", default="lstm", help="what to train where there is no --export")
+    parser.add_argument("--model", default="linear", help="what to train where there is no --export: linear, lstm, ...")
     parser.add_argument("--parts", default=PARTS, help="of abcde")
     parser.add_argument("--output", type=Path, default=Path("artifacts/benchmarks/serving"))
     parser.add_argument("--mlflow-workers", type=int, default=1, help="1 is MLflow's own default")
