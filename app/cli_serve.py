@@ -44,6 +44,8 @@ TENSORFLOW_SERVING_FLAGS = (
 # Options of the command itself, whatever the engine.
 _COMMAND = ("host", "engine", "gpu", "dry_run", "artifacts")
 
+TOKEN_VARIABLE = "VALENCE_TOKEN"
+
 # TensorFlow Serving takes a flag's value behind `=`; the command line here has `--flag` and `--no_flag`.
 _BOOLEAN = re.compile(
     r"--(enable[_-]batching|enable[_-]model[_-]warmup|rest[_-]api[_-]enable[_-]cors[_-]support)=(true|false|1|0)",
@@ -175,6 +177,11 @@ def serve(
     else:
         models = read_model_config(model_config_file)
     given = _given(context)
+    own = {name: given[name] for name in given if name not in (*TENSORFLOW_SERVING_FLAGS, *_COMMAND)}
+    if os.environ.get(TOKEN_VARIABLE) and engine != "embedded":
+        own["token_file"] = f"${TOKEN_VARIABLE}"  # who set it wants a server that asks for it: no engine may drop that
+    if engine == "tensorflow-serving" and "host" in given:
+        own["host"] = given["host"]
     command = plan(
         engine,
         model=None if model_config_file else (models[0].name, models[0].base_path),
@@ -182,7 +189,7 @@ def serve(
         port=rest_api_port,
         gpu=gpu,
         flags={name: given[name] for name in TENSORFLOW_SERVING_FLAGS if name in given},
-        own_options={name: given[name] for name in given if name not in (*TENSORFLOW_SERVING_FLAGS, *_COMMAND)},
+        own_options=own,
     )
     if dry_run:
         print(command)

@@ -1,13 +1,16 @@
 """Requests of several threads, gathered by TensorFlow's batch scheduler."""
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from app.serving.servable import Servable
+from app.errors import RequestError
+from app.serving.servable import WARM_UP_RECORDS, Servable
 from app.serving.status import Code, ServingError
 from app.serving.text_protos import BatchingParameters
 
@@ -127,6 +130,44 @@ def test_a_run_that_takes_too_long_is_cancelled(folder, batching):
     assert late.value.code == Code.DEADLINE_EXCEEDED
     assert late.value.message == "Timed out waiting for notification"
     assert servable.run("spin", {"turns": np.array([3], np.int32)})["turns"] == [3]
+
+
+def test_a_short_time_limit_does_not_keep_a_model_from_warming_up(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "1")
+    (tmp_path / "1" / "assets.extra").mkdir()
+    request = predict_pb2.PredictRequest(inputs={"turns": tf.make_tensor_proto([100_000], tf.int32, [1])})
+    request.model_spec.signature_name = "spin"
+    log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+    with tf.io.TFRecordWriter(str(tmp_path / "1" / WARM_UP_RECORDS)) as writer:
+        writer.write(log.SerializeToString())
+    servable = Servable(tmp_path / "1", timeout_ms=1)
+    assert servable.warm_up() == 1
+    with pytest.raises(ServingError, match="Timed out"):
+        servable.run("spin", {"turns": np.array([100_000], np.int32)})
+
+
+@pytest.mark.parametrize(
+    ("log", "complaint"),
+    [
+        (prediction_log_pb2.PredictionLog(), "log of no type"),
+        (prediction_log_pb2.PredictionLog(classify_log=prediction_log_pb2.ClassifyLog()), "it holds a classify_log"),
+    ],
+)
+def test_a_warm_up_record_that_cannot_be_replayed_is_named(folder, tmp_path, log, complaint):
+    shutil.copytree(folder, tmp_path / "1")
+    (tmp_path / "1" / "assets.extra").mkdir()
+    with tf.io.TFRecordWriter(str(tmp_path / "1" / WARM_UP_RECORDS)) as writer:
+        writer.write(log.SerializeToString())
+    with pytest.raises(RequestError, match=f"record 1: warm-up failed: .*{complaint}"):
+        Servable(tmp_path / "1").warm_up()
+
+
+def test_a_garbage_warm_up_file_is_skipped_as_tensorflow_serving_does(folder, tmp_path, caplog):
+    shutil.copytree(folder, tmp_path / "1")
+    (tmp_path / "1" / "assets.extra").mkdir()
+    (tmp_path / "1" / WARM_UP_RECORDS).write_bytes(b"no TFRecord at all, but longer than a record's head")
+    assert Servable(tmp_path / "1").warm_up() == 0
+    assert "is no whole TFRecord file" in caplog.text
 
 
 def test_a_closed_servable_frees_its_session(folder):

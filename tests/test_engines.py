@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from app.cli import main
 from app.errors import RequestError
 from app.serving.engines import ENGINES, IMAGE, plan
 
@@ -190,3 +191,16 @@ def test_auto_stays_embedded_for_what_only_the_embedded_server_has(programs, bas
     install(programs, "tensorflow_model_server")
     command = plan("auto", model=("reviews", base_path), own_options={"token_file": "tokens"})
     assert (command.engine, command.argv[-1]) == ("embedded", "--token_file=tokens")
+
+
+def test_the_gpu_image_is_docker_s_alone(base_path):
+    with pytest.raises(RequestError, match="--gpu picks docker's GPU image"):
+        plan("embedded", model=("reviews", base_path), gpu=True)
+
+
+def test_a_token_in_the_environment_keeps_other_engines_out(programs, base_path, monkeypatch):
+    install(programs, "tensorflow_model_server")
+    monkeypatch.setenv("VALENCE_TOKEN", "0123456789abcdef")
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", "--engine", "tensorflow-serving", "--model_base_path", str(base_path), "--dry-run"])
+    assert ended.value.code == 2

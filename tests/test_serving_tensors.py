@@ -1,6 +1,7 @@
 """JSON to arrays and back, without a server or TensorFlow."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -247,3 +248,22 @@ def test_strings_are_escaped_and_bytes_are_base64():
     array = np.array([b'"\n\\', "é".encode()], object)
     assert write_outputs({"y": array}, rows=True) == '{"predictions": ["\\"\\n\\\\", "é"]}'
     assert write_outputs({"y_bytes": array[:1]}, rows=True) == '{"predictions": [{"b64": "Igpc"}]}'
+
+
+def test_a_deep_request_is_not_quoted_at_a_thousand_times_its_length():
+    value = [1] * 20_000
+    for _ in range(450):
+        value = [value]
+    quoted = pretty(value)
+    assert len(quoted) == 64 * 1024 + 3
+    assert quoted.endswith("...")
+
+
+def test_a_long_string_before_a_mistake_is_read_without_a_stack_of_its_length():
+    tracemalloc.start()
+    body = b'{"instances": ["' + b"x" * 2_000_000 + b'" 1]}'
+    with pytest.raises(ServingError, match="Missing a comma or ']' after an array element"):
+        parse_object(body)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 * len(body)

@@ -1,11 +1,15 @@
 """Many texts in one request are run in slices of neighbours in length."""
 
+import time
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.serving.signatures import Signature, TensorInfo
 from app.serving.slices import SLICE_BYTES, SLICE_ROWS, in_slices, is_classifier, slices
+from app.serving.status import Code, ServingError
 
 
 @given(st.lists(st.integers(0, 3 * SLICE_BYTES), min_size=1, max_size=300))
@@ -28,6 +32,23 @@ def test_answers_come_back_in_the_order_of_the_texts():
     answer = in_slices(run)({"text": texts})
     assert answer["length"].tolist() == [len(text) for text in texts]
     assert seen == [64, 64, 22]
+
+
+def test_the_slices_of_a_request_share_one_time_limit():
+    def run(inputs):
+        time.sleep(0.03)
+        return {"length": np.zeros(len(inputs["text"]))}
+
+    texts = np.array([b"x"] * 640, object)
+    with pytest.raises(ServingError, match="Timed out waiting for notification") as late:
+        in_slices(run, timeout_ms=50)({"text": texts})
+    assert late.value.code == Code.DEADLINE_EXCEEDED
+    assert len(in_slices(run)({"text": texts})["length"]) == 640
+
+
+def test_slicing_does_not_hide_the_limit_of_a_batch():
+    with pytest.raises(ServingError, match="Task size 100 is larger than maximum input batch size 8"):
+        in_slices(lambda inputs: {}, max_rows=8)({"text": np.array([b"x"] * 100, object)})
 
 
 def test_a_request_that_fits_is_run_as_it_came():

@@ -88,3 +88,9 @@ def test_verifying_clients_needs_their_authority(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(RequestError, match=r"none\.txt"):
         read_ssl_config(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/metrics", "/healthz/metrics", "/page/models", "/a%20b"])
+def test_metrics_do_not_take_the_place_of_what_answers_elsewhere(tmp_path, path):
+    with pytest.raises(RequestError, match="where something else answers"):
+        read_monitoring_config(written(tmp_path, f'prometheus_config {{ enable: true path: "{path}" }}'))

@@ -29,10 +29,9 @@ def batched(
     session: GraphSession,
     signature: Signature,
     parameters: BatchingParameters,
-    timeout_ms: int,
     on_batch: Callable[[int, int], None] | None = None,
-) -> Run:
-    """Return a function that runs a signature together with the requests that other threads make meanwhile.
+) -> Callable[[int], Run]:
+    """Return what makes, for a `timeout_ms`, a function that runs a signature together with other threads' requests.
 
     Where a full queue refuses a request it raises `ServingError` UNAVAILABLE, as TensorFlow Serving does, and
     INVALID_ARGUMENT for more rows than `max_batch_size`. `on_batch` gets the rows of the request, and the rows of
@@ -43,19 +42,24 @@ def batched(
         outputs = _batch(session, signature, parameters, list(inputs.values()))
     names = [*signature.outputs, _BATCH_SIZE]
     feeds = {name: tensor.name for name, tensor in inputs.items()}
-    run = session.function(feeds, dict(zip(names, [tensor.name for tensor in outputs], strict=True)), timeout_ms)
+    fetches = dict(zip(names, [tensor.name for tensor in outputs], strict=True))
 
-    def run_batched(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        try:
-            answer = run(values)
-        except ServingError as error:
-            raise ServingError(error.code, _SCHEDULER.sub("", error.message)) from error
-        sizes = answer.pop(_BATCH_SIZE)
-        if on_batch is not None and len(sizes):
-            on_batch(len(sizes), int(sizes[0]))
-        return answer
+    def with_timeout(timeout_ms: int) -> Run:
+        run = session.function(feeds, fetches, timeout_ms)
 
-    return run_batched
+        def run_batched(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            try:
+                answer = run(values)
+            except ServingError as error:
+                raise ServingError(error.code, _SCHEDULER.sub("", error.message)) from error
+            sizes = answer.pop(_BATCH_SIZE)
+            if on_batch is not None and len(sizes):
+                on_batch(len(sizes), int(sizes[0]))
+            return answer
+
+        return run_batched
+
+    return with_timeout
 
 
 def _spec(session: GraphSession, tensor_name: str) -> tuple[tf.DType, tf.TensorShape]:

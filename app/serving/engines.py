@@ -57,6 +57,8 @@ def plan(
     """
     if engine not in ENGINES:
         raise RequestError(f"unknown engine {engine!r}: allowed are {', '.join(ENGINES)}")
+    if gpu and engine in ("embedded", "tensorflow-serving"):
+        raise RequestError(f"--gpu picks docker's GPU image; --engine {engine} uses the GPUs that it sees by itself")
     why = "as asked"
     if engine == "auto":
         engine, why = _pick(model, _image(gpu), own_options)
@@ -117,9 +119,9 @@ def _is_version_folder(path: Path) -> bool:
 
 
 def _as_text(flags: Mapping[str, str]) -> Iterator[str]:
-    """The flags as they are typed, those aside that every command here names itself."""
+    """The flags as they are typed; not those that every command names itself, nor what a variable (`$NAME`) holds."""
     for name, value in flags.items():
-        if name not in ("model_name", "model_base_path", "rest_api_port"):
+        if name not in ("model_name", "model_base_path", "rest_api_port") and not value.startswith("$"):
             yield f"--{name}={value}"
 
 

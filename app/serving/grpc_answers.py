@@ -28,12 +28,10 @@ from app.serving.examples import CLASSIFY_METHOD, REGRESS_METHOD, Classes, with_
 from app.serving.messages import TensorMessageError, read_tensor, signature_message, write_tensor
 from app.serving.repository import ModelSpec
 from app.serving.service import PredictionService, classify, predict, regress, too_many_rows
-from app.serving.signatures import DEFAULT_SIGNATURE, Signature, TensorInfo
+from app.serving.signatures import DEFAULT_SIGNATURE, INTERNAL, Signature, TensorInfo
 from app.serving.status import Code, ServingError, invalid
 
 _PREDICTION, _MODEL = "/tensorflow.serving.PredictionService", "/tensorflow.serving.ModelService"
-# What TensorFlow writes for itself; no client can run it.
-_INTERNAL = "__"
 
 
 @dataclass(frozen=True)
@@ -192,7 +190,7 @@ def _answered_by(spec: ModelSpec, version: int, signature_name: str | None = Non
 def _predict_signature(signatures: Mapping[str, Signature], name: str) -> Signature:
     # Not as REST has it, which looks at the inputs that it is to read from the JSON first.
     name = name or DEFAULT_SIGNATURE
-    if name not in signatures or name.startswith(_INTERNAL):
+    if name not in signatures or name.startswith(INTERNAL):
         raise ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
     return signatures[name]
 

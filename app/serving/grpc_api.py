@@ -25,6 +25,7 @@ from app.serving.text_protos import SslConfig
 
 logger = logging.getLogger(__name__)
 
+MAX_CONNECTIONS = 1000
 MAX_MESSAGE_BYTES = 100 * 1024 * 1024
 # gRPC takes 8 KB of trailing metadata: an error that quotes more of a request would not reach the client at all.
 _MAX_ERROR_BYTES = 2048
@@ -65,6 +66,9 @@ class GrpcServer:
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", -1),  # no limit: an answer is as long as the request asks for
+                # A connection costs an open file, and asks for no token until it calls.
+                ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+                ("grpc.max_connection_idle_ms", 300_000),
                 ("grpc.so_reuseport", 0),  # two servers on one port would each get some of the requests
             ],
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.serving.repository import ModelRepository, ModelSpec
-from app.serving.signatures import DEFAULT_SIGNATURE, Signature
+from app.serving.signatures import DEFAULT_SIGNATURE, INTERNAL, Signature
 from app.serving.status import Code, ServingError
 from app.serving.versions import State
 
@@ -21,8 +21,6 @@ Inputs = dict[str, np.ndarray]
 
 # A full queue is no fault: a server that is taken out for it leaves its load to the others, and they fall next.
 _BUSY = (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED)
-# What TensorFlow writes for itself, to initialise and restore the graph.
-_INTERNAL = "__"
 
 
 class ModelProbe:
@@ -91,7 +89,7 @@ def probe_row(servable: Servable) -> tuple[str, Inputs, bool]:
     recorded = _recorded_row(servable, servable.path / WARM_UP_RECORDS)
     if recorded is not None:
         return (*recorded, False)
-    names = [name for name in sorted(servable.signatures) if not name.startswith(_INTERNAL)]
+    names = [name for name in sorted(servable.signatures) if not name.startswith(INTERNAL)]
     name = DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in names or not names else names[0]
     return name, blank_row(servable.signatures[name]), True
 

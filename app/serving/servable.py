@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +18,16 @@ from app.errors import RequestError
 from app.serving.batching import batched, can_batch
 from app.serving.saved_model import read_meta_graph, read_signatures, signatures_as_json
 from app.serving.session import GraphSession, Run
-from app.serving.signatures import DEFAULT_SIGNATURE, Signature, TensorInfo
+from app.serving.signatures import DEFAULT_SIGNATURE, INTERNAL, Signature, TensorInfo
 from app.serving.slices import in_slices, is_classifier
 from app.serving.status import ServingError
 from app.serving.text_protos import BatchingParameters
 from app.serving.versions import version_number
 
+logger = logging.getLogger(__name__)
+
 WARM_UP_RECORDS = "assets.extra/tf_serving_warmup_requests"
-# What TensorFlow writes for itself, to initialise and restore the graph.
-_INTERNAL = "__"
+MAX_WARM_UP_RECORDS = 1000  # TensorFlow Serving's own limit
 # Monitoring asks for many texts at a time, and should not wait for others under its lease.
 _UNBATCHED = ("text_statistics",)
 
@@ -53,16 +56,33 @@ class Servable:
         self.signature_def = signatures_as_json(graph)
         self._session = GraphSession(path, gpu_memory_fraction)
 
-        def prepare(signature: Signature) -> Run:
-            if batching is not None and can_batch(signature) and signature.name not in _UNBATCHED:
-                run = batched(self._session, signature, batching, timeout_ms, on_batch)
-            else:
-                run = self._session.signature(signature, timeout_ms)
-            return in_slices(run) if is_classifier(signature) else run
+        self._timeout_ms = timeout_ms
+        self._runs: dict[str, Run] = {}
+        # The first runs of a graph are the slowest: what is slow to warm up is not slow to answer.
+        self._runs_without_limit: dict[str, Run] = {}
+        try:
+            for name, signature in self.signatures.items():
+                if not name.startswith(INTERNAL):
+                    self._prepare(signature, batching, on_batch)
+        except BaseException:
+            self._session.close()
+            raise
 
-        self._runs = {
-            name: prepare(signature) for name, signature in self.signatures.items() if not name.startswith(_INTERNAL)
-        }
+    def _prepare(
+        self,
+        signature: Signature,
+        batching: BatchingParameters | None,
+        on_batch: Callable[[int, int], None] | None,
+    ) -> None:
+        make: Callable[[int], Run] = partial(self._session.signature, signature)
+        max_rows = None
+        if batching is not None and can_batch(signature) and signature.name not in _UNBATCHED:
+            make = batched(self._session, signature, batching, on_batch)
+            max_rows = None if batching.enable_large_batch_splitting else batching.max_batch_size
+        run, without_limit = make(self._timeout_ms), make(0)
+        if is_classifier(signature):
+            run, without_limit = in_slices(run, self._timeout_ms, max_rows), in_slices(without_limit, 0, max_rows)
+        self._runs[signature.name], self._runs_without_limit[signature.name] = run, without_limit
 
     def run(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one signature on whole tensors; strings are object arrays of bytes, going in and coming out.
@@ -80,29 +100,50 @@ class Servable:
         """
         records = self.path / WARM_UP_RECORDS
         if records.is_file():
-            return _replay(self, records)
+            return _replay(records, self._runs_without_limit)
         if DEFAULT_SIGNATURE in self._runs:
             # A graph of strangers may well refuse an empty row: it is warm all the same.
             with contextlib.suppress(ServingError, TypeError, ValueError):
-                self.run(DEFAULT_SIGNATURE, blank_row(self.signatures[DEFAULT_SIGNATURE]))
+                self._runs_without_limit[DEFAULT_SIGNATURE](blank_row(self.signatures[DEFAULT_SIGNATURE]))
         return 0
 
     def close(self) -> None:
         """Give the memory of variables and tables back. No call may be under way."""
         self._runs.clear()
+        self._runs_without_limit.clear()
         self._session.close()
 
 
-def _replay(servable: Servable, records: Path) -> int:
+def _replay(records: Path, runs: Mapping[str, Run]) -> int:
     number = 0
-    for number, record in enumerate(tf.data.TFRecordDataset(str(records)).as_numpy_iterator(), start=1):
+    for number, record in enumerate(_records(records), start=1):
+        if number > MAX_WARM_UP_RECORDS:
+            raise RequestError(f"{records} holds more than {MAX_WARM_UP_RECORDS} warm-up records")
         try:
-            request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
-            inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
-            servable.run(request.model_spec.signature_name or DEFAULT_SIGNATURE, inputs)
+            _replay_record(record, runs)
         except (ServingError, DecodeError, KeyError, TypeError, ValueError) as error:
             raise RequestError(f"{records}, record {number}: warm-up failed: {error}") from error
     return number
+
+
+def _records(path: Path) -> Iterator[bytes]:
+    """The records of a TFRecord file; what is none is skipped, as TensorFlow Serving does, and said in the log."""
+    try:
+        yield from tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    except tf.errors.DataLossError as error:
+        logger.warning("%s is no whole TFRecord file, the rest of it is skipped: %s", path, error.message)
+
+
+def _replay_record(record: bytes, runs: Mapping[str, Run]) -> None:
+    log = prediction_log_pb2.PredictionLog.FromString(record)
+    kind = log.WhichOneof("log_type")
+    if kind != "predict_log":
+        raise ValueError(f"it holds a {kind or 'log of no type'}; predict_log is what is replayed here")
+    request = log.predict_log.request
+    name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+    if name not in runs:
+        raise ValueError(f'Serving signature name: "{name}" not found in signature def')
+    runs[name]({key: tf.make_ndarray(tensor) for key, tensor in request.inputs.items()})
 
 
 def blank_row(signature: Signature) -> dict[str, np.ndarray]:

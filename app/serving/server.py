@@ -89,9 +89,9 @@ def _started(options: ServerOptions, on_ready: Callable[[Addresses], None]) -> I
         # First of all, so that a busy port is reported before the models take their time to load.
         listener = stack.enter_context(_bind(options.host, options.rest_api_port))
         service = _service(options)
-        grpc = _grpc_server(service, options)
         stack.callback(service.repository.close)
         stack.callback(service.metrics.close)
+        grpc = _grpc_server(service, options)
         service.repository.start()
         api = RestApi(service, _rest_limits(options), options.rest_api_num_threads)
         stack.callback(api.close)
@@ -99,6 +99,7 @@ def _started(options: ServerOptions, on_ready: Callable[[Addresses], None]) -> I
         _listen(listener)
         if grpc is not None:
             grpc.start()
+            stack.callback(grpc.stop, 0)  # it has drained by then, unless the start of REST failed
         yield server
 
 

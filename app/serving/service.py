@@ -21,7 +21,7 @@ from app.serving.examples import (
 )
 from app.serving.http.tensors import shape_text
 from app.serving.repository import ModelRepository, ModelSpec
-from app.serving.signatures import DEFAULT_SIGNATURE, Signature
+from app.serving.signatures import DEFAULT_SIGNATURE, INTERNAL, Signature
 from app.serving.status import ServingError, invalid
 from app.serving.versions import VersionStatus
 
@@ -73,7 +73,7 @@ def find_signature(servable: Servable, signature_name: str) -> Signature:
     """The signature to predict with; an empty name means `serving_default`."""
     name = signature_name or DEFAULT_SIGNATURE
     signature = servable.signatures.get(name)
-    if signature is None:
+    if signature is None or name.startswith(INTERNAL):
         raise invalid(f'Serving signature name: "{name}" not found in signature def')
     if not signature.inputs:
         raise invalid(f"Failed to get input map for signature: {signature_name or 'DEFAULT'}")

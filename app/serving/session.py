@@ -40,9 +40,9 @@ class GraphSession:
         try:
             with without_deprecation_notices():
                 tf.compat.v1.saved_model.load(self._session, [SERVING_TAG], str(path))
-        except (tf.errors.OpError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        except Exception as error:  # a graph of strangers can fail in any way
             self._session.close()
-            reason = str(error).strip().splitlines()[0]
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise RequestError(
                 f"{path} is a SavedModel that TensorFlow {tf.__version__} cannot load: {reason}"
             ) from error

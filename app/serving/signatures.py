@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 DEFAULT_SIGNATURE = "serving_default"
+# Signatures so named are TensorFlow's own, to initialise and restore the graph.
+INTERNAL = "__"
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from app.serving.session import Run
 from app.serving.signatures import Signature
+from app.serving.status import Code, ServingError, invalid
 
 SLICE_ROWS = 64
 # Rows times the longest of them. A Transformer's attention over 1,024 tokens takes some 50 MB a text.
@@ -27,17 +29,28 @@ def is_classifier(signature: Signature) -> bool:
     )
 
 
-def in_slices(run: Run) -> Run:
-    """Return the same function of `text` string[rows], run on slices of neighbours in length."""
+def in_slices(run: Run, timeout_ms: int = 0, max_rows: int | None = None) -> Run:
+    """Return the same function of `text` string[rows], run on slices of neighbours in length.
+
+    It raises `ServingError`: DEADLINE_EXCEEDED where all slices together take longer than `timeout_ms` (0: no limit),
+    and for more rows than `max_rows`, the batch scheduler's limit, the scheduler's own error.
+    """
 
     def run_in_slices(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         texts = inputs[CLASSIFIER_INPUT]
+        if max_rows is not None and len(texts) > max_rows:
+            raise invalid(f"Task size {len(texts)} is larger than maximum input batch size {max_rows}")
         if len(texts) <= 1:
             return run(inputs)
         parts = list(slices([len(text) for text in texts.tolist()]))
         if len(parts) == 1:
             return run(inputs)
-        answers = [run({CLASSIFIER_INPUT: texts[rows]}) for rows in parts]
+        due = time.monotonic() + timeout_ms / 1000
+        answers = []
+        for rows in parts:
+            if timeout_ms and time.monotonic() > due:
+                raise ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
+            answers.append(run({CLASSIFIER_INPUT: texts[rows]}))
         back = np.argsort(np.concatenate(parts))
         return {name: np.concatenate([answer[name] for answer in answers])[back] for name in answers[0]}
 

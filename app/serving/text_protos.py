@@ -18,6 +18,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message, message_fa
 
 from app.errors import RequestError
 
+# Paths of the server where the metrics would be hidden, or open to those without a token.
+_TAKEN_PATHS = ("/v1/", "/healthz/", "/page/")
 _PACKAGE = "valence.serving"
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _TYPES = {"int64": _FIELD.TYPE_INT64, "bool": _FIELD.TYPE_BOOL, "string": _FIELD.TYPE_STRING}
@@ -83,6 +85,8 @@ def read_monitoring_config(path: Path) -> str | None:
     config = _read(path, "MonitoringConfig").prometheus_config
     if config.path and not config.path.startswith("/"):
         raise RequestError(f"{path}: prometheus_config.path is {config.path!r}; it has to start with '/'")
+    if config.path == "/" or config.path.lower().startswith(_TAKEN_PATHS) or set(config.path) & set("%?"):
+        raise RequestError(f"{path}: prometheus_config.path is {config.path!r}, where something else answers")
     return (config.path or "/monitoring/prometheus/metrics") if config.enable else None
 
 

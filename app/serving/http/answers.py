@@ -29,6 +29,9 @@ def answer_predict(service: PredictionService, spec: ModelSpec, body: bytes, max
     """Predict, rows or columns, with whatever inputs and outputs the signature declares."""
     document = parse_object(body)
     name = _signature_name(document)
+    instances = document.get("instances")
+    if isinstance(instances, list) and len(instances) > max_rows:  # before anything is made of them
+        raise too_many_rows(len(instances), max_rows)
     with service.lease(spec) as servable:
         signature = find_signature(servable, name)
         inputs, by_row = read_inputs(document, signature.inputs)

@@ -23,8 +23,8 @@ from app.serving.http.request_log import request_id
 
 # Connections beyond the limit that are told so; those beyond these too are cut without a word.
 SPARE_CONNECTIONS = 64
-# Files that the process needs besides its connections.
-_OTHER_FILES = 256
+# Files that the process needs besides its connections; those of gRPC are among them.
+_OTHER_FILES = 1256
 # Requests that a client may send ahead on one connection before the first is answered. Clients hardly ever do.
 _MAX_PIPELINED = 64
 

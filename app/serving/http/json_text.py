@@ -12,7 +12,8 @@ from app.serving.status import ServingError, invalid
 # Bytes that are no UTF-8 pass through a request and an answer unchanged, as RapidJSON lets them.
 PASS_BYTES = "surrogateescape"
 
-_STRING = r'"(?:[^"\\]|\\.)*"'
+# Possessive: without it the matcher remembers every character of a string of megabytes.
+_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _STRING_OR_BRACKET = re.compile(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
 _STRING_OR_SHORT_NUMBER = re.compile(rf"{_STRING}|-NaN|Inf(?!inity)", re.DOTALL)
 _HIGH, _LOW = r"u[dD][89abAB][0-9a-fA-F]{2}", r"u[dD][c-fC-F][0-9a-fA-F]{2}"

@@ -17,22 +17,46 @@ _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 _ESCAPE = re.compile(r"\\(?:u[0-9a-f]{4}|.)")
 
 
+# A request can nest so deeply that its quotation, four spaces a level, is a thousand times as long as itself.
+_MAX_CHARACTERS = 64 * 1024
+
+
 class _NotFiniteError(Exception):
     pass
+
+
+class _TooLongError(Exception):
+    pass
+
+
+class _Parts(list[str]):
+    """The pieces of a quotation, up to a length."""
+
+    characters = 0
+
+    def append(self, text: str) -> None:
+        self.characters += len(text)
+        super().append(text)
+        if self.characters > _MAX_CHARACTERS:
+            raise _TooLongError
 
 
 def pretty(value: Any) -> str:
     """Write a JSON value over several lines.
 
     A float that stands alone is written as answers write float32. Inside a list or an object it has as many digits
-    as it needs, and one that is not finite ends the text: RapidJSON's writer stops there.
+    as it needs, and one that is not finite ends the text: RapidJSON's writer stops there. What is longer than 64 KB is
+    cut, and ends in three dots.
     """
     if isinstance(value, float):
         fits = abs(value) <= _LARGEST_FLOAT32
         return write_floats(np.array([value], np.float32 if fits else np.float64))[0]
-    parts: list[str] = []
-    with contextlib.suppress(_NotFiniteError):
-        _write(value, "", parts)
+    parts = _Parts()
+    try:
+        with contextlib.suppress(_NotFiniteError):
+            _write(value, "", parts)
+    except _TooLongError:
+        return "".join(parts)[:_MAX_CHARACTERS] + "..."
     return "".join(parts)
 
 
