@@ -43,6 +43,16 @@ class Asked:
             self.at_once -= 1
 
 
+class Server(ThreadingHTTPServer):
+    """Says nothing of clients that gave up: that is what some tests are about."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def answering(answer: Callable[[int], tuple[int, bytes]]) -> Iterator[tuple[str, Asked]]:
     """A server that answers its n-th request as told, and None by closing the connection."""
@@ -66,8 +76,7 @@ def answering(answer: Callable[[int], tuple[int, bytes]]) -> Iterator[tuple[str,
         def log_message(self, *arguments: object) -> None:
             """Nobody reads it."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
+    with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
