@@ -160,7 +160,7 @@ def demo(settings: Settings = None, artifacts: Artifacts = DEFAULT_ARTIFACTS, as
 def verify(
     version_folder: Annotated[Path, typer.Argument(help="<exports>/<name>/<version>")],
     url: Annotated[
-        str | None, typer.Option(help="Ask a running server too: http://host:port[/v1/models/NAME[/versions/N]].")
+        str | None, typer.Option(help="Ask a running server too: http://host:port, or .../v1/models/NAME/versions/N.")
     ] = None,
     grpc: Annotated[str | None, typer.Option(help="That server's gRPC address, host:port.")] = None,
     as_json: AsJson = False,

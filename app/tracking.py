@@ -217,10 +217,11 @@ def text_signature() -> ModelSignature:
 
 
 def copy_serving_code(folder: Path) -> Path:
-    """Copy what a logged model needs of this package, and nothing of training; return the package's folder."""
+    """Copy what a logged model needs of this package, no training and no server; return the package's folder."""
     package = Path(app.__file__).parent
     copy = folder / "app"
-    shutil.copytree(package / "serving", copy / "serving", ignore=shutil.ignore_patterns("__pycache__"))
+    left_out = shutil.ignore_patterns("__pycache__", "http", "grpc_*")
+    shutil.copytree(package / "serving", copy / "serving", ignore=left_out)
     for name in ("__init__.py", "errors.py"):
         shutil.copy2(package / name, copy / name)
     return copy

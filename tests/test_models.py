@@ -115,10 +115,10 @@ def test_overfits_eight_examples(name):
 def test_the_same_seed_gives_the_same_loss_and_another_seed_another(name):
     ids, label_ids = token_ids(8), np.array([0, 1, 2, 0, 1, 2, 0, 1], "int32")
     first, second = (fit_steps(build(name, seed=5), ids, label_ids, steps=3, rate=0.01) for _ in range(2))
-    np.testing.assert_allclose(first, second, rtol=1e-6)
+    np.testing.assert_allclose(first, second, rtol=1e-5)  # threads add in any order
     if name != "linear":  # it starts from counts, without chance
         other = fit_steps(build(name, seed=6), ids, label_ids, steps=3, rate=0.01)
-        assert not np.allclose(first, other, rtol=1e-6)
+        assert not np.allclose(first, other, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", list(MODELS))

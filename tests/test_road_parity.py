@@ -23,7 +23,7 @@ from app.export import write_warmup
 from app.serving.golden import Golden, encoded, read_golden
 from app.serving.http.access import Access
 from app.serving.inspection import answering_nodes, examine
-from app.serving.model_config import ModelSettings
+from app.serving.model_config import ModelSettings, VersionPolicy
 from app.serving.options import ServerOptions
 from app.serving.parity import TOLERANCE, compare, problems, table
 from app.serving.roads import Target, grpc_address, target
@@ -106,8 +106,8 @@ def other(tmp_path_factory) -> Path:
 
 @contextmanager
 def serving(folder: Path, **options: Any) -> Iterator[tuple[str, str]]:
-    """The REST URL and the gRPC address of a server of the folder above a version."""
-    models = (ModelSettings(folder.parent.name, folder.parent),)
+    """The REST URL and the gRPC address of a server of all versions beside a version folder."""
+    models = (ModelSettings(folder.parent.name, folder.parent, VersionPolicy("all")),)
     with serve_options_in_background(ServerOptions(models, rest_api_port=0, grpc_port=0, **options)) as addresses:
         yield addresses.url, addresses.grpc
 

@@ -34,7 +34,8 @@ def url(models: Path) -> Iterator[str]:
         yield addresses.url
 
 
-@pytest.fixture(scope="session")
+# Until it is closed, Playwright keeps an event loop running in this thread, and no other test may start one.
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     path = shutil.which("chromium")
     if path is None:

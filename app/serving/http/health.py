@@ -73,13 +73,15 @@ class Health:
         """The check under way, or the last one while it is fresh: all probes share it."""
         check = self._check
         if check is None or (check.done() and time.monotonic() >= self._fresh_until):
-            check = asyncio.get_running_loop().run_in_executor(self._thread, self._probe.check)
-            check.add_done_callback(self._note_time)
+            check = asyncio.get_running_loop().run_in_executor(self._thread, self._check_now)
             self._check = check
         return check
 
-    def _note_time(self, check: asyncio.Future[Any]) -> None:
+    def _check_now(self) -> tuple[dict[str, list[str]], list[str]]:
+        result = self._probe.check()
+        # Before the check counts as done: a probe in between would take it for stale.
         self._fresh_until = time.monotonic() + self._cache_seconds
+        return result
 
 
 async def _answer(send: Send, status: int, body: dict[str, Any]) -> None:
