@@ -219,6 +219,8 @@ def _serve_embedded(models: Sequence[ModelSettings], parameters: Mapping[str, An
     from app.quiet import import_tensorflow
 
     import_tensorflow()
+    # Asked only now: TensorFlow takes seconds, in which another server may take the port.
+    options = dataclasses.replace(options, grpc_port=_grpc_port(parameters["host"], parameters["port"]))
     from app.serving.http.request_log import log_json_lines
     from app.serving.server import run
 
@@ -227,7 +229,10 @@ def _serve_embedded(models: Sequence[ModelSettings], parameters: Mapping[str, An
 
 
 def _options(models: Sequence[ModelSettings], parameters: Mapping[str, Any]) -> ServerOptions:
-    """Every flag and every file that a flag names, read and checked before TensorFlow takes its seconds to load."""
+    """Every flag and every file that a flag names, read and checked before TensorFlow takes its seconds to load.
+
+    The gRPC port is left to `_grpc_port`.
+    """
     from app.serving.http.access import read_access, require_token
     from app.serving.http.tls import check_tls
     from app.serving.options import METRICS_PATH, ServerOptions
@@ -255,7 +260,6 @@ def _options(models: Sequence[ModelSettings], parameters: Mapping[str, Any]) -> 
         **{
             **values,
             "models": tuple(models),
-            "grpc_port": _grpc_port(parameters["host"], parameters["port"]),
             "ssl": read_ssl_config(files["ssl_config_file"]) if files["ssl_config_file"] else None,
             "access": access,
             "batching": batching,
