@@ -11,6 +11,7 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
+from app.calibration import CalibrationConfig
 from app.errors import RequestError
 from data.pipeline import PipelineConfig
 from data.sources import DataConfig
@@ -42,6 +43,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     vocabulary: VocabularyConfig = VocabularyConfig()
     pipeline: PipelineConfig = PipelineConfig()
     fit: FitConfig = FitConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
     model: SerializeAsAny[ModelConfig]
 
     def to_toml(self) -> str:

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from app.calibration import fit_temperature, negative_log_likelihood, softmax
 from app.config import RunConfig
+from app.conformal import fit_threshold
 from app.fitting import History, Listener, fit
 from app.metrics import Evaluation, evaluate
 from data.card import DataCard, describe
@@ -43,6 +44,7 @@ class TrainedRun:
     model: keras.Model
     history: History
     temperature: float
+    conformal_threshold: float
     validation_log_loss: float
     test_logits: np.ndarray
     test_probabilities: np.ndarray
@@ -91,6 +93,9 @@ def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun
     model = portable_copy(model, config, material)  # from here on: what is evaluated is what is exported
     validation_logits = predict_logits(model, datasets.validation)
     temperature = fit_temperature(validation_logits, datasets.validation.label_ids)
+    threshold = fit_threshold(
+        datasets.validation.label_ids, softmax(validation_logits, temperature), config.calibration.coverage
+    )
     test_logits = predict_logits(model, datasets.test)
     test_probabilities = softmax(test_logits, temperature)
     return TrainedRun(
@@ -99,6 +104,7 @@ def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun
         model=model,
         history=history,
         temperature=temperature,
+        conformal_threshold=threshold,
         validation_log_loss=negative_log_likelihood(validation_logits, datasets.validation.label_ids, temperature),
         test_logits=test_logits,
         test_probabilities=test_probabilities,

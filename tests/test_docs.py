@@ -22,6 +22,7 @@ import typer
 from test_imdb import imdb_files, pack
 
 import app
+from app.calibration import CalibrationConfig
 from app.cli import cli, main
 from app.config import FitConfig, RunConfig, resolve_config
 from data.pipeline import PipelineConfig
@@ -416,7 +417,7 @@ def test_the_signature_recipe_adds_a_signature(contributed: Path, experiment, tm
     from app.serving.inspection import examine
 
     found = examine(tmp_path / "1")
-    assert found.signatures == ["logits", "serving_default", "text_statistics"]
+    assert found.signatures == ["logits", "predict_set", "serving_default", "text_statistics"]
     assert found.problems == []
 
 
@@ -454,6 +455,7 @@ def test_every_setting_is_documented_with_its_default():
         "Vocabulary": defaults(VocabularyConfig(), "vocabulary."),
         "Pipeline": defaults(PipelineConfig(), "pipeline."),
         "Fit": defaults(FitConfig(), "fit."),
+        "Calibration": defaults(CalibrationConfig(), "calibration."),
         **{f"Model: {name}": defaults(entry.config(), "model.") for name, entry in MODELS.items()},
     }
     assert documented_settings() == expected
@@ -462,7 +464,7 @@ def test_every_setting_is_documented_with_its_default():
 def test_no_section_of_the_configuration_is_left_out():
     assert set(RunConfig.model_fields) == {
         *("model_name", "seed", "deterministic"),
-        *("data", "vocabulary", "pipeline", "fit", "model"),
+        *("data", "vocabulary", "pipeline", "fit", "calibration", "model"),
     }
 
 
