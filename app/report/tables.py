@@ -13,7 +13,7 @@ from markupsafe import Markup
 SHOWN_CHARACTERS = 280
 KEPT_CHARACTERS = 2_000
 
-Kind = Literal["text", "name", "number", "drawing"]
+Kind = Literal["text", "name", "label", "number", "drawing"]
 
 
 @dataclass(frozen=True)
