@@ -14,7 +14,7 @@ import numpy as np
 
 from app.comparison import Contender
 from app.metrics import Evaluation
-from app.seeds import evaluate_together, seed_note
+from app.spread import evaluate_together, seed_note
 from app.serving.verification import Verification
 from app.training import TrainedRun
 

@@ -27,7 +27,7 @@ from app.run_records import (
     log_trained,
     training_facts,
 )
-from app.seeds import evaluate_together
+from app.spread import evaluate_together
 from app.serving.predictor import Predictor
 from app.serving.verification import VerificationError, verify
 from app.tracking import Champion, Run, Tracker

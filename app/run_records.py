@@ -13,7 +13,7 @@ from app.config import RunConfig
 from app.fairness import make_lock
 from app.fitting import EpochReport
 from app.metrics import Evaluation
-from app.seeds import metric_spreads
+from app.spread import metric_spreads
 from app.serving.verification import Verification
 from app.tracking import Run
 from app.training import Material, TrainedRun
