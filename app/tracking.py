@@ -32,12 +32,14 @@ from mlflow.types.schema import Array
 
 import app
 from app.errors import RequestError
+from app.past_runs import PastRun, RunFinder
 from data.splits import Splits
 
 STACK = ("tensorflow", "tensorflow-text", "keras", "keras-hub", "tokenizers", "mlflow", "numpy", "pandas")
 # What the code that is logged with a model imports.
 SERVING_REQUIREMENTS = ("tensorflow", "tensorflow-text", "tensorflow-serving-api", "protobuf", "numpy", "pandas")
 CHAMPION = "champion"
+DESCRIPTION = "mlflow.note.content"
 QUIET_LOGGERS = ("mlflow", "alembic")
 
 
@@ -47,7 +49,10 @@ class TrackingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Champion:
-    """A registered version that the alias `champion` points at, with what it was chosen by."""
+    """A registered version that the alias `champion` points at, with what it was chosen by.
+
+    data_fingerprint: of its splits, membership included; where it is the same, so is the validation split.
+    """
 
     version: str
     model: str
@@ -67,6 +72,7 @@ class Tracker:
         self.uri = tracking_uri(artifacts)
         named = os.environ.get("MLFLOW_TRACKING_URI")
         self._artifact_location = None if named else (artifacts / "mlruns").resolve()
+        self._cache = artifacts / "cache"
         for name in QUIET_LOGGERS:  # each start would list database migrations and pip's opinion of versions
             logging.getLogger(name).setLevel(logging.ERROR)
         if self._artifact_location:
@@ -80,13 +86,16 @@ class Tracker:
             self.client.search_experiments(max_results=1)
         except (MlflowException, OSError) as error:
             raise RequestError(f"MLflow cannot use {self.uri}: {_first_line(error)}") from error
+        self._finder = RunFinder(self.client, self.uri)
 
     @contextlib.contextmanager
-    def run(self, experiment: str, name: str) -> Iterator[Run]:
-        """Open a run called `name`. It ends FINISHED, or FAILED with the reason in the tag `error`."""
+    def run(self, experiment: str, name: str, *, nested: bool = False) -> Iterator[Run]:
+        """Open a run called `name`, `nested` in the one that is open. It ends FINISHED, or FAILED with the reason in
+        the tag `error`.
+        """
         with (
             _mlflow_errors(),
-            mlflow.start_run(experiment_id=self._experiment_id(experiment), run_name=name) as active,
+            mlflow.start_run(experiment_id=self._experiment_id(experiment), run_name=name, nested=nested) as active,
         ):
             mlflow.set_tags(stack_versions())
             try:
@@ -105,7 +114,8 @@ class Tracker:
         return Champion(
             version=str(version.version),
             model=tags.get("model", "?"),
-            data_fingerprint=tags.get("fingerprint.data", ""),
+            # Versions of before there was a fingerprint of the split have it under the name of the data.
+            data_fingerprint=tags.get("fingerprint.split", tags.get("fingerprint.data", "")),
             validation_log_loss=float(tags.get("validation_log_loss", "nan")),
         )
 
@@ -114,6 +124,50 @@ class Tracker:
         with _mlflow_errors():
             self.client.set_registered_model_alias(model_name, CHAMPION, version)
             self.client.set_model_version_tag(model_name, version, "export", str(export))
+
+    def find_runs(self, *references: str, experiment: str | None = None, latest: bool = False) -> tuple[PastRun, ...]:
+        """Return the runs of earlier commands that are meant, each once, in the order of the references.
+
+        A reference is a run's id or the start of it, `name@alias` or `name/version` of a registered model, or, where
+        `experiment` is given, a run's name there. Without references: all finished runs of `experiment`, newest
+        first, those of single seeds left out (see `seeds_of`); with `latest` the newest of each model.
+
+        Raises:
+            RequestError: nothing is meant by a reference, or more than one run; the message names what is there.
+        """
+        with _mlflow_errors():
+            if references:
+                found = [self._finder.of_reference(reference, experiment) for reference in references]
+            elif experiment is not None:
+                found = self._finder.of_experiment(experiment, latest=latest)
+            else:
+                raise RequestError("name runs, or an experiment")
+        return tuple({run.id: run for run in found}.values())
+
+    def seeds_of(self, run: PastRun) -> tuple[PastRun, ...]:
+        """Return the finished runs of a run's seeds, by seed; of a run of a single seed the run itself."""
+        with _mlflow_errors():
+            return tuple(self._finder.seeds_of(run))
+
+    def fetch(self, run_id: str, path: str) -> Path:
+        """Return where a run's artifact is on this disk: a file or a folder, downloaded from a server if need be.
+
+        What comes from a server is kept below `artifacts`/cache/runs. RequestError when the run has no such artifact.
+        """
+        with _mlflow_errors():
+            there = self._finder.artifacts_of(run_id)
+            if path.split("/")[0] not in there:
+                raise RequestError(f"run {run_id} has no artifact {path}. It has: {', '.join(there) or 'none'}")
+            if self._artifact_location:
+                return Path(self.client.download_artifacts(run_id, path))
+            target = self._cache / "runs" / run_id
+            target.mkdir(parents=True, exist_ok=True)
+            return Path(self.client.download_artifacts(run_id, path, str(target)))
+
+    def describe(self, run_id: str, markdown: str) -> None:
+        """Set the description that the UI shows above a run that has ended."""
+        with _mlflow_errors():
+            self.client.set_tag(run_id, DESCRIPTION, markdown)
 
     def attach(self, run_id: str, path: str, content: Mapping[str, Any]) -> None:
         """Add a JSON artifact to a run that has ended."""
@@ -150,7 +204,7 @@ class Run:
 
     def describe(self, markdown: str) -> None:
         """Set the description that the UI shows above the run."""
-        mlflow.set_tag("mlflow.note.content", markdown)
+        mlflow.set_tag(DESCRIPTION, markdown)
 
     def log_text(self, text: str, path: str) -> None:
         """Keep a text as an artifact."""
@@ -159,6 +213,10 @@ class Run:
     def log_json(self, content: Mapping[str, Any], path: str) -> None:
         """Keep a JSON object as an artifact."""
         mlflow.log_dict(dict(content), path)
+
+    def log_folder(self, folder: Path, path: str) -> None:
+        """Keep the files of a folder as artifacts below `path`."""
+        mlflow.log_artifacts(str(folder), path)
 
     def log_figure(self, figure: Figure, path: str) -> None:
         """Keep a figure as an artifact, PNG by the suffix of `path`."""
