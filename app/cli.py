@@ -22,6 +22,7 @@ from rich.logging import RichHandler
 from rich.progress import Progress
 
 from app import __version__
+from app.cli_compare import compare
 from app.cli_serve import accept_boolean_values, serve
 from app.errors import RequestError
 from data.errors import DataError
@@ -160,6 +161,9 @@ def demo(settings: Settings = None, artifacts: Artifacts = DEFAULT_ARTIFACTS, as
         ),
     )
     _exit_if_any_failed(outcome)
+
+
+cli.command()(compare)
 
 
 @cli.command()

@@ -174,6 +174,18 @@ class Tracker:
         with _mlflow_errors():
             self.client.log_dict(run_id, dict(content), path)
 
+    def attach_files(self, run_id: str, folder: Path, path: str) -> None:
+        """Add the files of a folder as artifacts below `path` to a run that has ended."""
+        with _mlflow_errors():
+            self.client.log_artifacts(run_id, str(folder), path)
+
+    def attach_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Add metrics to a run that has ended; what is undefined (NaN) is left out."""
+        with _mlflow_errors():
+            for name, value in metrics.items():
+                if value == value:
+                    self.client.log_metric(run_id, name, value)
+
     def _experiment_id(self, name: str) -> str:
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:

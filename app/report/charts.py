@@ -70,9 +70,13 @@ def seeds_axis(strip: Strip) -> Markup:
 
 
 def reliability_chart(before: Reliability, after: Reliability, name: str, class_: str) -> Markup:
-    """Accuracy against confidence by bin; the diagonal is what confidence promises, dot size how many texts there are."""
-    plot = Plot(x=(0.0, 1.0), y=(0.0, 1.0))
-    shapes = [plot.line([(0, 0), (1, 1)], "ideal")]
+    """Accuracy against confidence by bin; the diagonal is what confidence promises, larger dots more texts."""
+    seen = np.concatenate(
+        [part[found.count > 0] for found in (before, after) for part in (found.confidence, found.accuracy)]
+    )
+    low = max(0.0, np.floor(10 * float(seen.min()) - 0.5) / 10)
+    plot = Plot(x=(low, 1.0), y=(low, 1.0))
+    shapes = [plot.line([(low, low), (1, 1)], "ideal")]
     for found, kind in ((before, "before"), (after, "after")):
         filled = np.flatnonzero(found.count > 0)
         points = [(float(found.confidence[bin_]), float(found.accuracy[bin_])) for bin_ in filled]
@@ -92,7 +96,7 @@ def risk_coverage_chart(curves: Mapping[str, tuple[FloatArray, FloatArray]], cla
     `curves` name -> coverage float[n], risk float[n], most confident answers first.
     """
     highest = max((float(np.nanmax(risk)) for _, risk in curves.values() if len(risk)), default=1.0)
-    plot = Plot(x=(0.0, 1.0), y=(0.0, max(highest * 1.1, 0.01)), width=480, height=290)
+    plot = Plot(x=(0.0, 1.0), y=(0.0, max(highest * 1.1, 0.01)), width=400, height=250)
     shapes = []
     for name, (coverage, risk) in curves.items():
         every = max(1, len(coverage) // 200)
@@ -109,8 +113,9 @@ def learning_chart(curve: LearningCurve, name: str, class_: str) -> Markup:
     """Accuracy by training rows: measured points, the law through them, and what more rows are expected to give."""
     rows = [point.rows for point in curve.points] + [forecast.rows for forecast in curve.forecasts]
     x = (0.0, max(rows) * 1.05)
-    ends = [end for one in (*curve.points, *curve.forecasts) for end in (one.accuracy.low, one.accuracy.high)]
-    plot = Plot(x=x, y=widened(ends), width=480, height=290)
+    accuracies = [*(point.accuracy for point in curve.points), *(forecast.accuracy for forecast in curve.forecasts)]
+    ends = [end for accuracy in accuracies for end in (accuracy.low, accuracy.high)]
+    plot = Plot(x=x, y=widened(ends), width=400, height=250)
     last = curve.points[-1]
     doubt = [(float(last.rows), last.accuracy.low, last.accuracy.high)]
     doubt += [(float(one.rows), one.accuracy.low, one.accuracy.high) for one in curve.forecasts]

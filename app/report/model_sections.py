@@ -144,7 +144,12 @@ def making(compared: Compared) -> Section:
     models = Table(
         "origins",
         "The models.",
-        (Column("model", "name"), Column("from", "text"), Column("seeds", "label"), *(Column(f, "label") for f in facts)),
+        (
+            Column("model", "name"),
+            Column("from", "text"),
+            Column("seeds", "label"),
+            *(Column(f, "label") for f in facts),
+        ),
         tuple(
             (
                 Cell(one.name),

@@ -33,12 +33,13 @@ def render(compared: Compared) -> str:
 
 def view(compared: Compared) -> View:
     """What the template is given."""
-    setting, sentences = compared.setting, compared.comparison.sentences
+    setting = compared.setting
+    headline, sentences = verdict_sections.headline(compared)
     return View(
         title=f"{' against '.join(compared.names)} on {setting.name}",
         eyebrow=f"Comparison on {setting.name}, {setting.made}",
-        headline=sentences[0],
-        more=sentences[1:],
+        headline=headline,
+        more=sentences,
         rests_on=verdict_sections.rests_on(compared),
         unfair=setting.unfair,
         sections=tuple(section for section in _sections(compared) if section is not None),

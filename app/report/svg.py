@@ -76,7 +76,7 @@ class Plot:
     y: tuple[float, float]
     width: int = 340
     height: int = 250
-    left: int = 48
+    left: int = 58
     bottom: int = 40
 
     def across(self, value: float) -> float:

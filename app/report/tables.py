@@ -78,9 +78,7 @@ def share_cell(share: float) -> Cell:
     return number_cell(f"{share:.3f}" if math.isfinite(share) else "undefined", share)
 
 
-def plain_table(
-    id_: str, caption: str, rows: Sequence[dict[str, str]], kinds: dict[str, Kind] | None = None
-) -> Table:
+def plain_table(id_: str, caption: str, rows: Sequence[dict[str, str]], kinds: dict[str, Kind] | None = None) -> Table:
     """Rows of text by column heading, as the terminal has them, as a table; the first column names its row."""
     headings = list(rows[0]) if rows else []
     of_kind: dict[str, Kind] = {**({headings[0]: "name"} if headings else {}), **(kinds or {})}

@@ -38,7 +38,7 @@ def disagreements(compared: Compared) -> Section | None:
         Column("text", "text"),
         Column("label", "label", choose=True),
         *(Column(name) for name in found.models),
-        Column("right", "label", choose=True),
+        Column("who is right", "label", choose=True),
         Column("row"),
     )
     rows = tuple(
@@ -74,11 +74,13 @@ def slices(compared: Compared) -> Section:
         Column("slice", "text"),
         Column("texts"),
         *(Column(name) for name in models),
-        Column("furthest below the rest"),
+        Column("largest gap"),
         Column("corrected p"),
         *((Column("models differ", "text"),) if found[0].pairs else ()),
     )
-    caption = "Accuracy on each kind of text, with its 95% interval; the surest to be worse than the rest first."
+    caption = (
+        "Accuracy on each kind of text, the surest to be worse than the rest first; the gap is to the rest, in points."
+    )
     table = Table("slices-table", caption, columns, tuple(_slice_row(one) for one in found), export="slices.csv")
     return Section("slices", "Slices", slice_sentences(compared), (Part(tables=(table,)),))
 

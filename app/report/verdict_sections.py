@@ -18,7 +18,6 @@ from app.report.charts import (
 from app.report.tables import plain_table
 from app.report.view import Forest, ForestLine, Part, Section, colours
 from app.statistics import Interval
-from app.verdict import p_text
 
 # Metrics of which less is better, and those that are fractions, whose differences read best in points.
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "expected_calibration_error"})
@@ -51,26 +50,26 @@ def differences(compared: Compared) -> Section:
         ForestLine(
             f"{pair.first} − {pair.second}",
             difference_line(strip, pair.difference, _certainty(pair.outcome in ("better", "worse")), margin),
-            wording.points(pair.difference),
-            f"{p_text(pair)}; {MEANINGS[pair.outcome]}",
+            _points(pair.difference),
+            f"{wording.p_value(pair.adjusted_p_value)}, {MEANINGS[pair.outcome]}",
         )
         for pair in pairs
     )
     plot = Forest(
-        caption="Difference in accuracy, in points of percent, with its 95% interval; 0 is no difference."
-        + (f" The band is what was named as not mattering: {wording.margin(margin)}." if margin else ""),
+        caption="Accuracy of the first model less that of the second, with its 95% interval; 0 is no difference."
+        + (f" The band is the margin, {wording.margin(margin)} to either side." if margin else ""),
         heading="pair",
         towards="← second better, first better →",
-        figure="difference",
+        figure="points",
         lines=lines,
         axis=difference_axis(strip, points=True),
-        p_heading="test",
+        p_heading=_test_name(pairs),
     )
     return Section("differences", "Differences in accuracy", (), (Part(forests=(plot,)),))
 
 
 def rests_on(compared: Compared) -> str:
-    """What the headline stands on: how many examples and seeds, which intervals and tests, what could be seen at all."""
+    """What the headline stands on: examples and seeds, corrections, what could be seen at all."""
     comparison = compared.comparison
     said = [f"On {compared.num_examples:,} test {compared.setting.noun}, the same for every model."]
     if not comparison.pairs:
@@ -140,19 +139,47 @@ def _metric_forest(name: str, pairs: tuple[Pair, ...]) -> Forest:
         ForestLine(
             pair,
             difference_line(strip, interval, _certainty(interval.low > 0 or interval.high < 0)),
-            wording.points(interval) if in_points else _plain(interval),
+            _points(interval) if in_points else _plain(interval),
         )
         for pair, interval in found.items()
     )
     lower = ", lower is better" if name in LOWER_IS_BETTER else ""
     return Forest(
-        caption=f"{TITLES[name]}{lower}",
+        caption=f"{TITLES[name]}{', in points' if in_points else ''}{lower}",
         heading="pair",
         towards="",
         figure="difference",
         lines=lines,
         axis=difference_axis(strip, points=in_points),
     )
+
+
+def headline(compared: Compared) -> tuple[str, tuple[str, ...]]:
+    """The verdict on the best two in a few words, and the sentences that say it in full."""
+    pairs, sentences = compared.comparison.pairs, compared.comparison.sentences
+    if not pairs:
+        return sentences[0], sentences[1:]
+    pair = pairs[0]
+    both = f"{pair.first} and {pair.second}"
+    if pair.outcome in ("better", "worse"):
+        better, worse = (pair.first, pair.second) if pair.outcome == "better" else (pair.second, pair.first)
+        return f"{better} is better than {worse} by {wording.points_size(pair.difference)}", sentences
+    if pair.outcome == "same":
+        return f"{both} give the same answers", sentences
+    if pair.equivalence is not None and pair.equivalence.shown:
+        return f"{both} are within {wording.margin(pair.equivalence.margin)} of each other", sentences
+    if pair.outcome == "borderline":
+        return f"Whether {both} differ is borderline", sentences
+    return f"{both} cannot be told apart on these {compared.num_examples:,} {compared.setting.noun}", sentences
+
+
+def _test_name(pairs: tuple[Pair, ...]) -> str:
+    name = "t-test" if any(pair.several_seeds for pair in pairs) else "McNemar's test"
+    return f"{name}, corrected" if len(pairs) > 1 else name
+
+
+def _points(interval: Interval) -> str:
+    return wording.points(interval).replace(" points", "")
 
 
 def _certainty(shown: bool) -> str:
@@ -163,5 +190,3 @@ def _certainty(shown: bool) -> str:
 def _plain(interval: Interval) -> str:
     value, low, high = (f"{end:+.3f}" for end in (interval.value, interval.low, interval.high))
     return f"{value} [{low}, {high}]"
-
-
