@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy import integrate, stats
@@ -59,6 +60,7 @@ def lucky_seeds(accuracies: Sequence[float], names: Sequence[str]) -> Luck:
     return Luck(lucky, names[best], gain, expected, sentence)
 
 
+@cache
 def expected_best(count: int) -> float:
     """How many standard deviations the largest of `count` normal draws lies above their mean, on average."""
 

@@ -104,7 +104,7 @@ def bca_interval(value: float, resampled: FloatArray, jackknifed: FloatArray, *,
     """As `percentile_interval`, with the two tails moved for bias and skewness: bias-corrected and accelerated.
 
     `jackknifed` float[blocks] is that of `jackknife`. Ties with `value` count half, as accuracies have many. Where the
-    correction is not defined (no resample on one side of the value) the interval is the percentile one.
+    correction is not defined (no resample on one side of the value, extreme skewness) it is the percentile interval.
     Source: Efron, 1987, "Better bootstrap confidence intervals".
     """
     defined = resampled[~np.isnan(resampled)]
@@ -112,10 +112,12 @@ def bca_interval(value: float, resampled: FloatArray, jackknifed: FloatArray, *,
         return Interval(value, math.nan, math.nan)
     below = np.mean(defined < value - ROUNDING)
     share = below + np.mean(np.abs(defined - value) <= ROUNDING) / 2
+    if not 0 < share < 1:
+        return percentile_interval(value, defined, level=level)
     bias = stats.norm.ppf(share)
     shifted = bias + stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
     shrink = 1 - _acceleration(jackknifed) * shifted
-    if not math.isfinite(bias) or (shrink <= 0).any():
+    if (shrink <= 0).any():
         return percentile_interval(value, defined, level=level)
     low, high = stats.norm.cdf(bias + shifted / shrink)
     return _between(value, defined, low, high)

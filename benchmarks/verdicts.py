@@ -3,8 +3,8 @@
     python benchmarks/verdicts.py
     python benchmarks/verdicts.py --settings ab --pairs 200
 
-Every pair goes the way that `train` sends it: the same intervals, tests and outcome, of the accuracy. Prints a table of the
-targets and writes results.json to `--output`. README.md tells what the settings are.
+Every pair goes the way that `train` sends it: the same intervals, tests and outcome, of the accuracy. Prints a table of
+the targets and writes results.json to `--output`. README.md tells what the settings are.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from app.power import SIGNIFICANCE, mcnemar_power
 
 BoolArray = npt.NDArray[np.bool_]
 REPETITIONS = 20
+# The tests of equivalence are normal approximations that aim at 5%; two standard errors of 2,000 pairs are 1 point.
+EQUIVALENT_AT_MOST = 0.06
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class OneSeed:
     count: int
     only_first: float
     only_second: float
+    seeds: tuple[int, int] = (1, 1)
 
     @property
     def difference(self) -> float:
@@ -129,7 +132,7 @@ def simulate(setting: OneSeed | Seeds, pairs: int, seed: Sequence[int]) -> dict[
     decided = [pair.outcome in ("better", "worse") for pair in judged]
     return {
         "title": setting.title,
-        "several_seeds": isinstance(setting, Seeds),
+        "seeds": list(setting.seeds),
         "difference": truth,
         "covered": float(np.mean([pair.difference.low <= truth <= pair.difference.high for pair in judged])),
         "decided": float(np.mean(decided)),
@@ -156,16 +159,16 @@ def targets(name: str, found: dict[str, Any]) -> Iterator[tuple[str, str, str, b
     covered, wrong = found["covered"], found["wrong"]
     yield f"{title}: intervals that hold the truth", f"{covered:.1%}", "93% to 97%", 0.93 <= covered <= 0.97
     yield f"{title}: false 'better'", f"{wrong:.1%}", "at most 5%", wrong <= SIGNIFICANCE
-    if found["several_seeds"] and not found["difference"]:
+    if found["seeds"] == [5, 5] and not found["difference"]:
         seldom = found["in_repetitions"]
-        yield f"{title}: any in {REPETITIONS} repetitions", f"{seldom:.1%}", "at most 10%", seldom <= 0.1
+        yield f"{title}: any in {REPETITIONS} repetitions", f"{seldom:.1%}", "at most 5%", seldom <= 0.05
     if found["power"] is not None:
         decided, power = found["decided"], found["power"]
         near = abs(decided - power) <= 0.05
         yield f"{title}: power, against {power:.1%}", f"{decided:.1%}", "within 5 points", near
     if found["equivalent"] is not None:
         said = found["equivalent"]
-        yield f"{title}: false equivalence at its margin", f"{said:.1%}", "at most 5%", said <= SIGNIFICANCE
+        yield f"{title}: false equivalence at its margin", f"{said:.1%}", "at most 6%", said <= EQUIVALENT_AT_MOST
 
 
 def report(rows: Sequence[tuple[str, str, str, bool]]) -> int:
