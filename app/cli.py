@@ -23,6 +23,7 @@ from rich.progress import Progress
 
 from app import __version__
 from app.cli_compare import compare
+from app.cli_promote import promote
 from app.cli_serve import accept_boolean_values, serve
 from app.errors import RequestError
 from data.errors import DataError
@@ -234,6 +235,7 @@ def ui(
 
 
 cli.command(context_settings={"token_normalize_func": lambda name: name.replace("-", "_")})(serve)
+cli.command()(promote)
 
 
 @cli.command()

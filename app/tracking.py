@@ -20,6 +20,8 @@ from typing import Any
 # Who reads other people's reviews tells nobody about it: MLflow's usage reports are off unless asked for. MLflow
 # decides while it is imported, so this stands before the import.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# Files that are copied in milliseconds need no bar.
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 import pandas as pd
@@ -33,6 +35,7 @@ from mlflow.types.schema import Array
 import app
 from app.errors import RequestError
 from app.past_runs import PastRun, RunFinder
+from app.registry import RegisteredVersion
 from data.splits import Splits
 
 STACK = ("tensorflow", "tensorflow-text", "keras", "keras-hub", "tokenizers", "mlflow", "numpy", "pandas")
@@ -195,6 +198,76 @@ class Tracker:
             self.client.restore_experiment(experiment.experiment_id)
         return str(experiment.experiment_id)
 
+    # What `app.promotion` needs: see `app.registry.Registry`.
+
+    def registered_version(self, run_id: str) -> RegisteredVersion:
+        """Return the version that a run registered. RequestError for an unknown run, or one without a version."""
+        try:
+            run = self.client.get_run(run_id)
+        except MlflowException as error:
+            raise RequestError(f"no run {run_id!r} in {self.uri}. {self._registered_runs()}") from error
+        with _mlflow_errors():
+            found = self.client.search_model_versions(f"run_id = '{run_id}'")
+        if not found:
+            parent = run.data.tags.get("mlflow.parentRunId")
+            hint = f"The run it is part of is {parent}." if parent else self._registered_runs()
+            raise RequestError(f"run {run_id} ({run.info.run_name}) registered no model. {hint}")
+        return _registered(max(found, key=lambda version: int(version.version)))
+
+    def aliased_version(self, name: str, alias: str) -> RegisteredVersion | None:
+        """Return the version that an alias of a registered model points at, None where there is none."""
+        with _mlflow_errors():
+            models = self.client.search_registered_models(f"name = {_quoted(name)}")
+            version = models[0].aliases.get(alias) if models else None
+            return None if version is None else _registered(self.client.get_model_version(name, str(version)))
+
+    def aliased_models(self, alias: str) -> list[str]:
+        """Return the names of the registered models that have this alias, in order."""
+        with _mlflow_errors():
+            return sorted(model.name for model in self.client.search_registered_models() if alias in model.aliases)
+
+    def set_alias(self, name: str, alias: str, version: str | None) -> None:
+        """Point an alias at a version; None takes the alias away."""
+        with _mlflow_errors():
+            if version is None:
+                self.client.delete_registered_model_alias(name, alias)
+            else:
+                self.client.set_registered_model_alias(name, alias, version)
+
+    def tag_version(self, name: str, version: str, key: str, value: str) -> None:
+        """Set a tag of a registered version."""
+        with _mlflow_errors():
+            self.client.set_model_version_tag(name, version, key, value)
+
+    def download_saved_model(self, name: str, version: str, folder: Path) -> Path:
+        """Copy the SavedModel of a registered version below `folder` and return where it is."""
+        with _mlflow_errors():
+            uri = self.client.get_model_version_download_uri(name, version)
+            logged = mlflow.artifacts.download_artifacts(
+                uri, dst_path=str(folder), tracking_uri=self.uri, registry_uri=self.uri
+            )
+            of_pyfunc = mlflow.models.Model.load(logged).flavors.get("python_function", {})
+        saved_model = Path(logged) / of_pyfunc.get("data", "")
+        if not (saved_model / "saved_model.pb").is_file():
+            raise TrackingError(f"{name} version {version} is no SavedModel that was logged here")
+        return saved_model
+
+    def download_run_files(self, run_id: str, path: str, folder: Path) -> Path:
+        """Copy files of a run below `folder` and return where they are. RequestError where the run has none."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with _mlflow_errors():
+            there = [file.path for file in self.client.list_artifacts(run_id)]
+            if path not in there:
+                raise RequestError(f"run {run_id} has no artifact {path}. It has: {', '.join(there) or 'none'}")
+            return Path(self.client.download_artifacts(run_id, path, str(folder)))
+
+    def _registered_runs(self) -> str:
+        """Name the runs that can be promoted, newest first."""
+        with _mlflow_errors():
+            found = self.client.search_model_versions(order_by=["creation_timestamp DESC"], max_results=5)
+        named = [f"{version.run_id} ({_registered(version)})" for version in found]
+        return f"Runs with a registered model, newest first: {', '.join(named) or 'none'}"
+
 
 class Run:
     """One MLflow run that is open."""
@@ -310,6 +383,16 @@ def _mlflow_errors() -> Iterator[None]:
         yield
     except MlflowException as error:
         raise TrackingError(f"MLflow: {_first_line(error)}") from error
+
+
+def _registered(version: Any) -> RegisteredVersion:
+    return RegisteredVersion(version.name, str(version.version), str(version.run_id), dict(version.tags))
+
+
+def _quoted(value: str) -> str:
+    """Write a value for a filter of MLflow, whose strings know no escapes."""
+    quote = '"' if "'" in value else "'"
+    return f"{quote}{value}{quote}"
 
 
 def _first_line(error: BaseException) -> str:
