@@ -93,7 +93,7 @@ def rests_on(compared: Compared) -> str:
 def summary(compared: Compared) -> Section:
     """The models side by side, and the differences in every other metric."""
     comparison = compared.comparison
-    shown = plain_table("models", "Best accuracy first; intervals are 95%.", comparison.table())
+    shown = plain_table("models-table", "Best accuracy first; intervals are 95%.", comparison.table())
     names = [name for name in TITLES if name != "accuracy" and comparison.pairs and name in comparison.pairs[0].metrics]
     plots = tuple(_metric_forest(name, comparison.pairs) for name in names)
     parts = [Part(tables=(shown,))]

@@ -69,9 +69,11 @@ function addChoices(table, tools) {
     const select = document.createElement("select");
     const values = [...new Set([...table.tBodies[0].rows].map((row) => textOf(row.cells[column])))].sort();
     select.append(new Option("any", ""), ...values.map((value) => new Option(value, value)));
+    select.id = `${table.id}-by-${column}`;
     const label = document.createElement("label");
-    label.append(heading.textContent.trim(), select);
-    tools.append(label);
+    label.htmlFor = select.id;
+    label.append(heading.textContent.trim());
+    tools.append(label, select);
     selects.push({ select, column });
     select.addEventListener("change", () => narrow(table, selects, status));
   });
@@ -153,3 +155,13 @@ window.addEventListener("beforeprint", () => {
     details.open = true;
   }
 });
+
+// In a frame without an address of its own a link within the page would lead out of it.
+for (const link of document.querySelectorAll("nav a")) {
+  link.addEventListener("click", (event) => {
+    if (window.parent !== window) {
+      event.preventDefault();
+      document.getElementById(link.hash.slice(1)).scrollIntoView();
+    }
+  });
+}
