@@ -93,6 +93,8 @@ def show(console: Console, compared: Compared) -> None:
 
     title = f"{compared.setting.name}: {compared.num_examples:,} test {compared.setting.noun}, 95% intervals"
     console.print(f"\n[bold]{title}[/bold]" if console.is_terminal else f"\n{title}", highlight=False)
+    if compared.unfair_label:
+        write_wrapped(console, compared.unfair_label)
     console.print(Padding(comparison_table(compared.comparison.table()), (0, 0, 1, INDENT)))
     for sentence in compared.sentences:
         write_wrapped(console, sentence, INDENT)

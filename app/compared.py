@@ -165,20 +165,26 @@ class Compared:
         return any(len(one.seeds) > 1 for one in self.contestants)
 
     @property
+    def unfair_label(self) -> str:
+        """What makes the comparison unfair as a sentence, empty where nothing does."""
+        unfair = self.setting.unfair
+        return f"{unfair[0].upper()}{unfair[1:]}." if unfair else ""
+
+    @property
     def sentences(self) -> tuple[str, ...]:
         """The verdict, led by what makes it unfair, if anything does."""
-        unfair = (f"{self.setting.unfair[0].upper()}{self.setting.unfair[1:]}.",) if self.setting.unfair else ()
-        return (*unfair, *self.comparison.sentences)
+        return (*((self.unfair_label,) if self.unfair_label else ()), *self.comparison.sentences)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; long lists are cut to their first `JSON_ROWS` rows."""
-        return {
+        """JSON-able; long lists are cut to their first `JSON_ROWS` rows, what is undefined or infinite is None."""
+        content = {
             "data": self.setting.name,
             "made": self.setting.made,
             "unfair": self.setting.unfair or None,
             "margin": self.setting.margin,
             "test_examples": self.num_examples,
             **self.comparison.to_dict(),
+            "sentences": list(self.sentences),
             "models": [_model_dict(one) for one in self.contestants],
             "lock": [
                 {"what": line.what, "same": line.is_same, "values": list(line.values)} for line in self.setting.lock
@@ -187,6 +193,7 @@ class Compared:
             "missing": dict(self.missing),
             "versions": dict(self.setting.versions),
         }
+        return {name: _finite(value) for name, value in content.items()}
 
 
 def look_into(
@@ -262,10 +269,6 @@ def _ledgers(contestants: Sequence[Contestant], splits: SplitTexts | None) -> di
 
 
 def _model_dict(one: Contestant) -> dict[str, Any]:
-    seconds = {
-        "training_seconds": one.training_seconds,
-        "milliseconds_per_text": one.milliseconds_per_text,
-    }
     return {
         "name": one.name,
         "origin": one.origin,
@@ -274,11 +277,21 @@ def _model_dict(one: Contestant) -> dict[str, Any]:
             {"name": name, "accuracy": accuracy} for name, accuracy in zip(one.seed_names, one.accuracies, strict=True)
         ],
         "exported_seed": one.seed_names[one.exported],
-        **{name: value if math.isfinite(value) else None for name, value in seconds.items()},
+        "training_seconds": one.training_seconds,
+        "milliseconds_per_text": one.milliseconds_per_text,
         "training_cpu_seconds": one.training_cpu_seconds,
         "parameters": one.parameters,
         "facts": dict(one.facts),
     }
+
+
+def _finite(value: Any) -> Any:
+    """The value with None for every float within it that JSON does not have: a time that nobody measured."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _findings_dict(found: Findings) -> dict[str, Any]:

@@ -282,6 +282,7 @@ WAYS: dict[str, tuple[Callable[[Place, str], str], str]] = {
     "pip install": (Place.as_the_makefile_does, "downloads and installs"),
     ".venv/bin/python -m pytest": (Place.test_file, "runs tests"),
     "valence ui": (Place.help, "would not end"),
+    "valence compare": (Place.help, "names runs that the reader has; tests/test_compare_command.py runs it"),
     "valence promote": (Place.help, "would move the champion that other pages ask; tests/test_promotion.py runs it"),
     "docker": (Place.as_planned, "needs a Docker daemon, a download and a GPU"),
     "tensorflow_model_server": (Place.as_planned, "is not installed with Valence"),

@@ -124,7 +124,7 @@ def learning_chart(curve: LearningCurve, name: str, class_: str) -> Markup:
     shapes = [plot.area(doubt, f"doubt {class_}"), plot.line(law, f"curve {class_} before")]
     for point in curve.points:
         shapes.append(
-            plot.line([(point.rows, point.accuracy.low), (point.rows, point.accuracy.high)], f"curve {class_}")
+            plot.line([(point.rows, point.accuracy.low), (point.rows, point.accuracy.high)], f"reach {class_}")
         )
         shapes.append(plot.dot(point.rows, point.accuracy.value, f"dot {class_} after"))
     for one in curve.forecasts:

@@ -124,7 +124,7 @@ def lock(compared: Compared) -> Section:
     table = Table(
         "lock-table",
         "What the figures depend on beside the model; hashes are cut short.",
-        (Column("", "name"), Column("same?", "label"), *(Column(name, "label") for name in names)),
+        (Column("what", "name"), Column("same?", "label"), *(Column(name, "label") for name in names)),
         tuple(
             (
                 Cell(line.what),
@@ -171,7 +171,7 @@ def making(compared: Compared) -> Section:
     software = Table(
         "conditions",
         "The comparison.",
-        (Column("", "name"), Column("", "label")),
+        (Column("what", "name"), Column("value", "label")),
         tuple((Cell(name), Cell(value)) for name, value in conditions.items()),
         sortable=False,
     )

@@ -41,7 +41,7 @@ def view(compared: Compared) -> View:
         headline=headline,
         more=sentences,
         rests_on=verdict_sections.rests_on(compared),
-        unfair=setting.unfair,
+        unfair=compared.unfair_label,
         sections=tuple(section for section in _sections(compared) if section is not None),
     )
 

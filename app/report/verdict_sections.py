@@ -93,12 +93,16 @@ def rests_on(compared: Compared) -> str:
 def summary(compared: Compared) -> Section:
     """The models side by side, and the differences in every other metric."""
     comparison = compared.comparison
-    shown = plain_table("models-table", "Best accuracy first; intervals are 95%.", comparison.table())
+    unfair = f"{compared.unfair_label} " if compared.setting.unfair else ""
+    shown = plain_table("models-table", f"{unfair}Best accuracy first; intervals are 95%.", comparison.table())
     names = [name for name in TITLES if name != "accuracy" and comparison.pairs and name in comparison.pairs[0].metrics]
     plots = tuple(_metric_forest(name, comparison.pairs) for name in names)
     parts = [Part(tables=(shown,))]
     if plots:
-        said = "On every scale the first model of a pair is better to the right; log loss and errors run backwards."
+        said = (
+            "On every scale the first model of a pair is better to the right; log loss and errors run backwards. A full "
+            "dot: the interval excludes 0, with no correction for how many intervals there are."
+        )
         parts.append(Part("Every other metric", (said,), forests=plots))
     return Section("models", "The models side by side", (), tuple(parts))
 

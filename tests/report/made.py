@@ -26,7 +26,7 @@ def texts_of(count: int, seed: int) -> tuple[str, ...]:
 
 
 def made_answers(name: str, accuracy: float, texts: tuple[str, ...], label_ids: np.ndarray, seed: int) -> Answers:
-    """A model with about this accuracy whose confidence means something; of the first three texts the models have all or none."""
+    """A model with about this accuracy that is surer where it is right; of the first three texts it has all or none."""
     chance = np.random.default_rng(seed)
     right = chance.random(len(texts)) < accuracy
     right[:3] = seed // 10 % 2 == 0

@@ -104,8 +104,10 @@ def test_what_makes_a_comparison_unfair_stands_above_the_verdict():
     said = "not a fair comparison: the tuning budget: lstm 30 min, linear and transformer 0 min"
     unfair = made_compared(unfair=said, curves=False)
     text = render(unfair)
-    assert text.index(said) < text.index("<h1>")
-    assert unfair.sentences[0] == f"N{said[1:]}."
+    label = f"N{said[1:]}."
+    assert text.index(label) < text.index("<h1>")
+    assert f"<caption>{label} Best accuracy first" in text
+    assert unfair.sentences[0] == unfair.to_dict()["sentences"][0] == label
     assert unfair.to_dict()["unfair"] == said
     assert "--learning-curve" in text
 

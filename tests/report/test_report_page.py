@@ -45,6 +45,11 @@ CONTRASTS = """() => {
 }"""
 
 
+SHOW_IN_FRAME = """html => {
+  document.querySelector('iframe').src = URL.createObjectURL(new Blob([html], { type: 'text/html' }));
+}"""
+
+
 def column(page: Page, number: int) -> list[str]:
     return page.locator(f"{ROWS}:visible > :nth-child({number})").all_inner_texts()
 
@@ -115,7 +120,7 @@ def test_a_frame_that_may_not_save_gets_the_csv_as_text(chromium: Browser, repor
         page.on("pageerror", lambda error: complaints.append(str(error)))
         # As MLflow shows an HTML artifact.
         page.set_content("<iframe sandbox='allow-scripts' width='900' height='700'></iframe>")
-        page.evaluate("html => { document.querySelector('iframe').srcdoc = html }", report.read_text(encoding="utf-8"))
+        page.evaluate(SHOW_IN_FRAME, report.read_text(encoding="utf-8"))
         frame = page.frame_locator("iframe")
         section = frame.locator("#disagreements")
         section.get_by_role("button", name="Save these rows as CSV").click()
