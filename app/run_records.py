@@ -79,9 +79,9 @@ def log_seeds(run: Run, seeds: Sequence[TrainedRun], best: TrainedRun, evaluatio
     metrics = test_metrics(evaluation)
     for name, found in metric_spreads([one.evaluation for one in seeds]).items():
         metrics |= {
-            f"test_{name}_std": found.deviation,
-            f"test_{name}_min": found.low,
-            f"test_{name}_max": found.high,
+            f"test_seeds/{name}_std": found.deviation,
+            f"test_seeds/{name}_min": found.low,
+            f"test_seeds/{name}_max": found.high,
         }
     run.log_metrics(
         metrics
@@ -104,13 +104,16 @@ def log_export(run: Run, verification: Verification, milliseconds: float) -> Non
 
 
 def test_metrics(evaluation: Evaluation) -> dict[str, float]:
-    """Return an evaluation as metrics: `test_accuracy` and the ends of its interval, and so on."""
+    """Return an evaluation as metrics: `test_accuracy` and the ends of its interval, and so on.
+
+    What stands before a slash is a section of its own in MLflow's charts, which else would be drowned in ends.
+    """
     metrics: dict[str, float] = {}
     for name, interval in evaluation.metrics.items():
         metrics |= {
             f"test_{name}": interval.value,
-            f"test_{name}_low": interval.low,
-            f"test_{name}_high": interval.high,
+            f"test_interval/{name}_low": interval.low,
+            f"test_interval/{name}_high": interval.high,
         }
     return metrics
 

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Silent, small_config
 
 from app.answer_files import read_answer_files
 from app.errors import RequestError
-from app.experiment import run_experiment
-from app.fairness import Lock, differences, make_lock
+from app.fairness import Lock, make_lock
 from app.run_records import ANSWERS
 from app.tracking import Tracker
 from models import MODELS
@@ -68,7 +66,10 @@ def test_runs_come_in_the_order_in_which_they_are_named_each_once(experiment, tr
     ("reference", "message"),
     [
         ("0123456789abcdef0123456789abcdef", "has no run 0123456789abcdef0123456789abcdef. Experiments there: "),
-        ("reviews@challenger", "the registered model reviews has no alias 'challenger'. Aliases there: champion (version"),
+        (
+            "reviews@challenger",
+            "the registered model reviews has no alias 'challenger'. Aliases there: champion (version",
+        ),
         ("reviews/99", "the registered model reviews has no version 99. Versions there: 1, 2, 3"),
         ("films@champion", "has no registered model 'films'. Models there: reviews"),
         ("it's'/1", "has no registered model \"it's'\". Models there: reviews"),
@@ -80,22 +81,12 @@ def test_what_names_no_run_is_refused_with_what_is_there(tracker, reference, mes
 
 
 def test_an_unknown_name_is_refused_with_the_runs_of_the_experiment(tracker):
-    assert refused(tracker, "lstn", experiment="reviews").startswith("the experiment 'reviews' has no finished run called")
+    assert refused(tracker, "lstn", experiment="reviews").startswith(
+        "the experiment 'reviews' has no finished run called"
+    )
     assert "transformer" in refused(tracker, "lstn", experiment="reviews")
     assert "has no experiment 'films'. Experiments there: Default, reviews" in refused(tracker, experiment="films")
     assert refused(tracker) == "name runs, or an experiment"
-
-
-def test_a_start_that_several_runs_share_is_refused_with_their_ids(tmp_path, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    tracker = Tracker(tmp_path)
-    ids = []
-    while len({run_id[:4] for run_id in ids}) == len(ids):
-        # 300 draws of 65,536 would hardly meet; ids that share a start are written by hand.
-        with tracker.run("many", f"run {len(ids)}") as run:
-            ids.append(run.id)
-        break
-    assert refused(tracker, experiment="Default").endswith("has no finished run (runs there: none)")
 
 
 def test_an_artifact_that_is_not_there_is_refused_with_those_that_are(experiment, tracker):
@@ -130,21 +121,3 @@ def test_a_run_s_tags_are_its_lock_and_runs_of_one_command_may_be_compared(exper
     expected = make_lock(experiment.outcome.material.fingerprints, experiment.run("lstm").config)
     assert locks == [expected] * len(MODELS)
     assert Lock(**read_answer_files(tracker.fetch(runs[0].id, ANSWERS)).fingerprints) == expected
-
-
-def test_a_run_on_another_split_of_the_same_rows_differs_in_the_split_alone(experiment, reviews):
-    from app.training import prepare
-
-    splits = [prepare(small_config("linear", reviews, f"data.split_seed={seed}"), Path(), Silent()) for seed in (0, 1)]
-    locks = [make_lock(material.fingerprints, experiment.run("linear").config) for material in splits]
-    assert [one.what for one in differences(*locks)] == ["which row is in which split", "the vocabulary"]
-
-
-def test_slice_columns_come_with_the_answers(tmp_path, reviews, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    config = small_config("linear", reviews, "data.slice_columns=['stars']", "model.epochs=1")
-    outcome = run_experiment([config], tmp_path, Silent())
-    answers = read_answer_files(Tracker(tmp_path).fetch(outcome.champion.run_id, ANSWERS)).answers
-    for part in answers.values():
-        assert list(part.columns) == ["film", "stars"]
-        assert [part.label_names[label_id] for label_id in part.label_ids] == list(part.columns["stars"])

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import Silent, small_config
+from mlflow.store.tracking import sqlalchemy_store
 
 import app.experiment
 from app.answer_files import read_answers
 from app.config import RunConfig
+from app.errors import RequestError
 from app.experiment import run_experiment
 from app.metrics import METRICS
 from app.past_runs import PARENT
@@ -32,7 +35,7 @@ def trained(reviews, tmp_path_factory):
             raise FloatingPointError("the loss became nan")
         return train(config, *rest)  # type: ignore[arg-type]
 
-    config = small_config("linear", reviews, "model.epochs=1", "seed=4", "seeds=3")
+    config = small_config("linear", reviews, "model.epochs=1", "seed=4", "seeds=3", "data.slice_columns=['stars']")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app.experiment, "train", train_but_for_one)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -67,7 +70,7 @@ def test_seeds_are_child_runs_of_their_model_s_run(trained):
         (f"linear seed {seed}", str(seed), "1") for seed in (4, 6)
     ]
     assert {child.tags[PARENT] for child in children} == {parent.id}
-    shared = parent.params.keys() - {"seeds"}
+    shared = parent.params.keys() - {"seeds", "pyfunc.output"}
     assert all(child.params[name] == parent.params[name] for child in children for name in shared)
 
 
@@ -79,10 +82,10 @@ def test_the_parent_shows_mean_spread_and_interval_of_every_metric(trained):
         values = [child.metrics[f"test_{name}"] for child in children]
         shown = parent.metrics
         assert shown[f"test_{name}"] == pytest.approx(statistics.mean(values))
-        assert shown[f"test_{name}_std"] == pytest.approx(statistics.stdev(values))
-        assert (shown[f"test_{name}_min"], shown[f"test_{name}_max"]) == (min(values), max(values))
+        assert shown[f"test_seeds/{name}_std"] == pytest.approx(statistics.stdev(values))
+        assert (shown[f"test_seeds/{name}_min"], shown[f"test_seeds/{name}_max"]) == (min(values), max(values))
         interval = outcome.champion.evaluation.metrics[name]
-        assert (shown[f"test_{name}_low"], shown[f"test_{name}_high"]) == (interval.low, interval.high)
+        assert [shown[f"test_interval/{name}_{end}"] for end in ("low", "high")] == [interval.low, interval.high]
     losses = [child.metrics["best_validation_log_loss"] for child in children]
     assert parent.metrics["best_validation_log_loss"] == pytest.approx(statistics.mean(losses))
 
@@ -111,6 +114,26 @@ def test_the_seed_with_the_lowest_validation_loss_is_exported_and_its_answers_ar
     of_seed = read_answers(tracker.fetch(best.run_id, "answers"))["test"]
     np.testing.assert_array_equal(of_parent.logits, of_seed.logits)
     assert (of_parent.name, of_seed.name) == ("linear", f"linear seed {best.run.config.seed}")
+
+
+def test_slice_columns_come_with_the_answers_beside_the_group(trained):
+    outcome, _, tracker = trained
+    for part in read_answers(tracker.fetch(outcome.champion.run_id, "answers")).values():
+        assert list(part.columns) == ["film", "stars"]
+        assert [part.label_names[label_id] for label_id in part.label_ids] == list(part.columns["stars"])
+
+
+def test_a_start_that_several_runs_share_is_refused_with_their_ids(trained, monkeypatch):
+    _, _, tracker = trained
+    ids = iter(["c0ffee" + end * 26 for end in "ab"])
+    monkeypatch.setattr(sqlalchemy_store.uuid, "uuid4", lambda: SimpleNamespace(hex=next(ids)))
+    for name in ("one", "two"):
+        with tracker.run("many", name):
+            pass
+    with pytest.raises(RequestError, match=r"c0ffee is the start of 2 runs: c0ffee.* \(.*\), c0ffee.* Give more of"):
+        tracker.find_runs("c0ffee")
+    (run,) = tracker.find_runs("c0ffeeb")
+    assert run.name == "two"
 
 
 def test_all_seeds_are_one_contender(trained):
