@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -176,8 +177,9 @@ class TrainingBar:
 def comparison_table(rows: list[dict[str, str]]) -> Table:
     """Render the rows of a comparison, one a model; it folds where the window is narrow."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column, heading in enumerate(rows[0]):
-        table.add_column(heading, justify="left" if column < 2 else "right", no_wrap=column == 1, overflow="fold")
+    for heading in rows[0]:
+        justify: Literal["left", "right"] = "left" if heading in ("model", "accuracy") else "right"
+        table.add_column(heading, justify=justify, no_wrap=heading == "accuracy", overflow="fold")
     for row in rows:
         table.add_row(*row.values())
     return table

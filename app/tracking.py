@@ -36,6 +36,7 @@ import app
 from app.errors import RequestError
 from app.past_runs import PastRun, RunFinder
 from app.registry import RegisteredVersion
+from app.serving.pyfunc import OUTPUT, OUTPUTS
 from data.splits import Splits
 
 STACK = ("tensorflow", "tensorflow-text", "keras", "keras-hub", "tokenizers", "mlflow", "numpy", "pandas")
@@ -331,6 +332,7 @@ class Run:
                 name="model",
                 loader_module="app.serving.pyfunc",
                 data_path=str(saved_model),
+                model_config={OUTPUT: OUTPUTS[0]},  # only what stands here can be set otherwise when it is loaded
                 code_paths=[str(copy_serving_code(Path(folder)))],
                 pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in SERVING_REQUIREMENTS],
                 signature=text_signature(),

@@ -100,8 +100,8 @@ def summary(compared: Compared) -> Section:
     parts = [Part(tables=(shown,))]
     if plots:
         said = (
-            "On every scale the first model of a pair is better to the right; log loss and errors run backwards. A full "
-            "dot: the interval excludes 0, with no correction for how many intervals there are."
+            "On every scale the first model of a pair is better to the right; log loss and errors run backwards. "
+            "A full dot: the interval excludes 0, with no correction for how many intervals there are."
         )
         parts.append(Part("Every other metric", (said,), forests=plots))
     return Section("models", "The models side by side", (), tuple(parts))
