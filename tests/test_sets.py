@@ -194,8 +194,10 @@ def test_verify_names_golden_sets_that_are_not_the_graph_s(copy):
     in_set = golden.in_set.copy()
     in_set[1] = ~in_set[1]
     changed(copy, "golden.json", in_set=in_set.tolist())
-    (problem,) = examine(copy).problems
-    assert re.search(r"SavedModel, signature 'predict_set': 1 of \d+ sets differ from .* text 2$", problem)
+    found = examine(copy).problems
+    assert any(
+        re.search(r"^SavedModel, signature 'predict_set': 1 of \d+ sets differ .* text 2$", one) for one in found
+    )
 
 
 def test_an_export_without_sets_in_its_golden_answers_is_held_against_itself(copy):
