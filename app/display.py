@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
@@ -82,25 +82,22 @@ class TerminalReporter:
         self._quiet()
         self.line(f"{name:<12} failed: {reason}")
 
-    def compared(self, material: Material, comparison: Comparison) -> None:
-        """Show the table and the verdict."""
+    def compared(self, material: Material, comparison: Comparison, notes: Sequence[str]) -> None:
+        """Show the table, the verdict and how far the seeds are apart."""
         self.stage("Test", [f"{len(material.splits.test):,} texts, 95% intervals"])
         self._console.print(Padding(comparison_table(comparison.table()), (0, 0, 1, INDENT)))
-        for sentence in comparison.sentences:
+        for sentence in (*comparison.sentences, *notes):
             self.line(sentence)
 
     def exported(self, outcome: Outcome) -> None:
         """Show where the champion went and how far it was checked."""
-        run, checked = outcome.champion.run, outcome.champion.verification
+        checked = outcome.champion.verification
         megabytes = sum(file.stat().st_size for file in outcome.export.rglob("*") if file.is_file()) / 1e6
         lines = [
             f"{outcome.export}   {megabytes:.1f} MB; {checked.golden_texts} golden answers equal to "
             f"{checked.largest_difference:.0e} in a fresh process"
         ]
-        if len(outcome.candidates) > 1:
-            lines.append(
-                f"champion: {run.name}, the lowest calibrated log loss on validation ({run.validation_log_loss:.3f})"
-            )
+        lines += _why_champion(outcome)
         if outcome.was_better_before and outcome.before:
             lines.append(
                 f"The champion until now, {outcome.before.model} (registered version {outcome.before.version}), "
@@ -126,6 +123,20 @@ class TerminalReporter:
     def line(self, text: str) -> None:
         """Write a line below the stage's title, wrapped where the window ends."""
         write_wrapped(self._console, text, INDENT)
+
+
+def _why_champion(outcome: Outcome) -> list[str]:
+    """Say by what the model was chosen, where there were several, and by what the seed."""
+    champion, run = outcome.champion, outcome.champion.run
+    seeds = len(champion.seeds)
+    over = f", on average over {seeds} seeds" if seeds > 1 else ""
+    lines = []
+    if len(outcome.candidates) > 1:
+        loss = f"{champion.validation_log_loss:.3f}"
+        lines.append(f"champion: {run.name}, the lowest calibrated log loss on validation ({loss}{over})")
+    if seeds > 1:
+        lines.append(f"exported: seed {run.config.seed}, the lowest of its seeds ({run.validation_log_loss:.3f})")
+    return lines
 
 
 class TrainingBar:

@@ -34,6 +34,7 @@ from mlflow.types.schema import Array
 
 import app
 from app.errors import RequestError
+from app.past_runs import PARENT, PastRun, RunFinder
 from app.registry import RegisteredVersion
 from data.splits import Splits
 
@@ -41,6 +42,7 @@ STACK = ("tensorflow", "tensorflow-text", "keras", "keras-hub", "tokenizers", "m
 # What the code that is logged with a model imports.
 SERVING_REQUIREMENTS = ("tensorflow", "tensorflow-text", "tensorflow-serving-api", "protobuf", "numpy", "pandas")
 CHAMPION = "champion"
+DESCRIPTION = "mlflow.note.content"
 QUIET_LOGGERS = ("mlflow", "alembic")
 
 
@@ -50,7 +52,10 @@ class TrackingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Champion:
-    """A registered version that the alias `champion` points at, with what it was chosen by."""
+    """A registered version that the alias `champion` points at, with what it was chosen by.
+
+    data_fingerprint: of its splits, membership included; where it is the same, so is the validation split.
+    """
 
     version: str
     model: str
@@ -70,6 +75,7 @@ class Tracker:
         self.uri = tracking_uri(artifacts)
         named = os.environ.get("MLFLOW_TRACKING_URI")
         self._artifact_location = None if named else (artifacts / "mlruns").resolve()
+        self._cache = artifacts / "cache"
         for name in QUIET_LOGGERS:  # each start would list database migrations and pip's opinion of versions
             logging.getLogger(name).setLevel(logging.ERROR)
         if self._artifact_location:
@@ -83,13 +89,16 @@ class Tracker:
             self.client.search_experiments(max_results=1)
         except (MlflowException, OSError) as error:
             raise RequestError(f"MLflow cannot use {self.uri}: {_first_line(error)}") from error
+        self._finder = RunFinder(self.client, self.uri)
 
     @contextlib.contextmanager
-    def run(self, experiment: str, name: str) -> Iterator[Run]:
-        """Open a run called `name`. It ends FINISHED, or FAILED with the reason in the tag `error`."""
+    def run(self, experiment: str, name: str, *, nested: bool = False) -> Iterator[Run]:
+        """Open a run called `name`, `nested` in the one that is open. It ends FINISHED, or FAILED with the reason in
+        the tag `error`.
+        """
         with (
             _mlflow_errors(),
-            mlflow.start_run(experiment_id=self._experiment_id(experiment), run_name=name) as active,
+            mlflow.start_run(experiment_id=self._experiment_id(experiment), run_name=name, nested=nested) as active,
         ):
             mlflow.set_tags(stack_versions())
             try:
@@ -108,7 +117,8 @@ class Tracker:
         return Champion(
             version=str(version.version),
             model=tags.get("model", "?"),
-            data_fingerprint=tags.get("fingerprint.data", ""),
+            # Versions of before there was a fingerprint of the split have it under the name of the data.
+            data_fingerprint=tags.get("fingerprint.split", tags.get("fingerprint.data", "")),
             validation_log_loss=float(tags.get("validation_log_loss", "nan")),
         )
 
@@ -117,6 +127,50 @@ class Tracker:
         with _mlflow_errors():
             self.client.set_registered_model_alias(model_name, CHAMPION, version)
             self.client.set_model_version_tag(model_name, version, "export", str(export))
+
+    def find_runs(self, *references: str, experiment: str | None = None, latest: bool = False) -> tuple[PastRun, ...]:
+        """Return the runs of earlier commands that are meant, each once, in the order of the references.
+
+        A reference is a run's id or the start of it, `name@alias` or `name/version` of a registered model, or, where
+        `experiment` is given, a run's name there. Without references: all finished runs of `experiment`, newest
+        first, those of single seeds left out (see `seeds_of`); with `latest` the newest of each model.
+
+        Raises:
+            RequestError: nothing is meant by a reference, or more than one run; the message names what is there.
+        """
+        with _mlflow_errors():
+            if references:
+                found = [self._finder.of_reference(reference, experiment) for reference in references]
+            elif experiment is not None:
+                found = self._finder.of_experiment(experiment, latest=latest)
+            else:
+                raise RequestError("name runs, or an experiment")
+        return tuple({run.id: run for run in found}.values())
+
+    def seeds_of(self, run: PastRun) -> tuple[PastRun, ...]:
+        """Return the finished runs of a run's seeds, by seed; of a run of a single seed the run itself."""
+        with _mlflow_errors():
+            return tuple(self._finder.seeds_of(run))
+
+    def fetch(self, run_id: str, path: str) -> Path:
+        """Return where a run's artifact is on this disk: a file or a folder, downloaded from a server if need be.
+
+        What comes from a server is kept below `artifacts`/cache/runs. RequestError when the run has no such artifact.
+        """
+        with _mlflow_errors():
+            there = self._finder.artifacts_of(run_id)
+            if path.split("/")[0] not in there:
+                raise RequestError(f"run {run_id} has no artifact {path}. It has: {', '.join(there) or 'none'}")
+            if self._artifact_location:
+                return Path(self.client.download_artifacts(run_id, path))
+            target = self._cache / "runs" / run_id
+            target.mkdir(parents=True, exist_ok=True)
+            return Path(self.client.download_artifacts(run_id, path, str(target)))
+
+    def describe(self, run_id: str, markdown: str) -> None:
+        """Set the description that the UI shows above a run that has ended."""
+        with _mlflow_errors():
+            self.client.set_tag(run_id, DESCRIPTION, markdown)
 
     def attach(self, run_id: str, path: str, content: Mapping[str, Any]) -> None:
         """Add a JSON artifact to a run that has ended."""
@@ -134,19 +188,22 @@ class Tracker:
 
     # What `app.promotion` needs: see `app.registry.Registry`.
 
-    def registered_version(self, run_id: str) -> RegisteredVersion:
-        """Return the version that a run registered. RequestError for an unknown run, or one without a version."""
-        try:
-            run = self.client.get_run(run_id)
-        except MlflowException as error:
-            raise RequestError(f"no run {run_id!r} in {self.uri}. {self._registered_runs()}") from error
+    def registered_version(self, reference: str) -> RegisteredVersion:
+        """Return the version that a run registered; the run as for `find_runs`.
+
+        Raises:
+            RequestError: nothing is meant by the reference, or the run registered no model.
+        """
+        (run,) = self.find_runs(reference)
         with _mlflow_errors():
-            found = self.client.search_model_versions(f"run_id = '{run_id}'")
-        if not found:
-            parent = run.data.tags.get("mlflow.parentRunId")
-            hint = f"The run it is part of is {parent}." if parent else self._registered_runs()
-            raise RequestError(f"run {run_id} ({run.info.run_name}) registered no model. {hint}")
-        return _registered(max(found, key=lambda version: int(version.version)))
+            found = self.client.search_model_versions(f"run_id = '{run.id}'")
+            if found:
+                return _registered(max(found, key=lambda version: int(version.version)))
+            newest = self.client.search_model_versions(order_by=["creation_timestamp DESC"], max_results=5)
+        there = ", ".join(f"{version.run_id} ({_registered(version)})" for version in newest) or "none"
+        parent = run.tags.get(PARENT)
+        hint = f"The run it is part of is {parent}." if parent else f"Runs that did, newest first: {there}"
+        raise RequestError(f"run {run.id} ({run.name}) registered no model. {hint}")
 
     def aliased_version(self, name: str, alias: str) -> RegisteredVersion | None:
         """Return the version that an alias of a registered model points at, None where there is none."""
@@ -186,22 +243,6 @@ class Tracker:
             raise TrackingError(f"{name} version {version} is no SavedModel that was logged here")
         return saved_model
 
-    def download_run_files(self, run_id: str, path: str, folder: Path) -> Path:
-        """Copy files of a run below `folder` and return where they are. RequestError where the run has none."""
-        folder.mkdir(parents=True, exist_ok=True)
-        with _mlflow_errors():
-            there = [file.path for file in self.client.list_artifacts(run_id)]
-            if path not in there:
-                raise RequestError(f"run {run_id} has no artifact {path}. It has: {', '.join(there) or 'none'}")
-            return Path(self.client.download_artifacts(run_id, path, str(folder)))
-
-    def _registered_runs(self) -> str:
-        """Name the runs that can be promoted, newest first."""
-        with _mlflow_errors():
-            found = self.client.search_model_versions(order_by=["creation_timestamp DESC"], max_results=5)
-        named = [f"{version.run_id} ({_registered(version)})" for version in found]
-        return f"Runs with a registered model, newest first: {', '.join(named) or 'none'}"
-
 
 class Run:
     """One MLflow run that is open."""
@@ -223,7 +264,7 @@ class Run:
 
     def describe(self, markdown: str) -> None:
         """Set the description that the UI shows above the run."""
-        mlflow.set_tag("mlflow.note.content", markdown)
+        mlflow.set_tag(DESCRIPTION, markdown)
 
     def log_text(self, text: str, path: str) -> None:
         """Keep a text as an artifact."""
@@ -232,6 +273,10 @@ class Run:
     def log_json(self, content: Mapping[str, Any], path: str) -> None:
         """Keep a JSON object as an artifact."""
         mlflow.log_dict(dict(content), path)
+
+    def log_folder(self, folder: Path, path: str) -> None:
+        """Keep the files of a folder as artifacts below `path`."""
+        mlflow.log_artifacts(str(folder), path)
 
     def log_figure(self, figure: Figure, path: str) -> None:
         """Keep a figure as an artifact, PNG by the suffix of `path`."""
