@@ -6,25 +6,25 @@ import dataclasses
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from app.comparison import Contender
-from app.metrics import Evaluation
-from app.spread import evaluate_together, seed_note
+from app.metrics import Evaluation, evaluate_seeds
+from app.seed_notes import seed_note
 from app.serving.verification import Verification
 from app.training import TrainedRun
 
 
 @dataclass(frozen=True, eq=False)
 class Seed:
-    """One training of a model, and the MLflow run it was kept in."""
+    """One training of a model, and the MLflow run it was kept in; `title` as people are told ("lstm seed 3")."""
 
     run: TrainedRun
     run_id: str
+    title: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a program would read, JSON-able."""
@@ -43,10 +43,12 @@ class Seed:
 class Candidate:
     """A trained model, of one seed or several, with the SavedModel of the best: checked, not yet given a version.
 
-    `run_id` is the MLflow run of the whole model; `failed_seeds` name of a seed ("lstm seed 3") -> reason.
+    `evaluation` holds the test figures over all seeds; `run_id` is the MLflow run of the whole model; `failed_seeds`
+    name of a seed ("lstm seed 3") -> reason.
     """
 
     seeds: tuple[Seed, ...]
+    evaluation: Evaluation
     run_id: str
     registered_version: str
     saved_model: Path
@@ -64,15 +66,10 @@ class Candidate:
         """What models are chosen by: the mean over the seeds, so that none wins by luck."""
         return statistics.mean(seed.run.validation_log_loss for seed in self.seeds)
 
-    @cached_property
-    def evaluation(self) -> Evaluation:
-        """The test figures of the model, over all seeds."""
-        return evaluate_together([seed.run.evaluation for seed in self.seeds])
-
     @property
     def note(self) -> str | None:
-        """What the seeds say together; None for a single one."""
-        if len(self.seeds) == 1:
+        """What the seeds say together; None where one was asked for."""
+        if len(self.seeds) + len(self.failed_seeds) == 1:
             return None
         return seed_note(
             self.run.name,
@@ -101,14 +98,33 @@ def best_seed(seeds: Sequence[Seed]) -> Seed:
     return min(seeds, key=lambda seed: seed.run.validation_log_loss)
 
 
+def choose_champion(candidates: Sequence[Candidate]) -> Candidate:
+    """Return the model with the lowest log loss on validation, on average over its seeds."""
+    return min(candidates, key=lambda candidate: candidate.validation_log_loss)
+
+
+def evaluate_together(seeds: Sequence[Seed]) -> Evaluation:
+    """Return the test figures of a model over its seeds: means, with intervals that cover the choice of seeds too."""
+    first = seeds[0].run
+    if len(seeds) == 1:
+        return first.evaluation
+    label_ids, label_names = first.material.splits.test.label_ids, first.material.splits.label_names
+    return evaluate_seeds(label_ids, test_probabilities(seeds), label_names)
+
+
+def test_probabilities(seeds: Sequence[Seed]) -> np.ndarray:
+    """Return float[seeds, rows of test, classes]."""
+    return np.stack([seed.run.test_probabilities for seed in seeds])
+
+
 def as_contender(candidate: Candidate) -> Contender:
     """Return what the comparison needs of a candidate: all its seeds are one contender."""
     runs = [seed.run for seed in candidate.seeds]
     return Contender(
         name=candidate.run.name,
-        evaluation=candidate.evaluation,
         label_ids=candidate.run.material.splits.test.label_ids,
-        probabilities=np.mean([run.test_probabilities for run in runs], axis=0),
+        probabilities=test_probabilities(candidate.seeds),
+        evaluation=candidate.evaluation,
         training_seconds=statistics.mean(run.history.seconds for run in runs),
         milliseconds_per_text=candidate.milliseconds_per_text,
     )

@@ -28,7 +28,7 @@ def promote(
     run: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RUN]", help="Run's id, name/version or name@alias; with --rollback a registered model's name."
+            metavar="RUN", help="Run's id, name/version or name@alias; with --rollback a registered model's name."
         ),
     ] = None,
     rollback: Annotated[

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from app.candidates import Candidate, Seed, as_contender, best_seed
+from app.candidates import Candidate, Seed, as_contender, best_seed, choose_champion, evaluate_together
 from app.comparison import Comparison, compare
 from app.config import RunConfig
 from app.export import publish, write_saved_model
@@ -27,11 +27,10 @@ from app.run_records import (
     log_trained,
     training_facts,
 )
-from app.spread import evaluate_together
 from app.serving.predictor import Predictor
 from app.serving.verification import VerificationError, verify
 from app.tracking import Champion, Run, Tracker
-from app.training import Material, TrainedRun, prepare, train
+from app.training import Material, prepare, train
 
 LATENCY_TEXTS = 50
 
@@ -116,7 +115,7 @@ def run_experiment(configs: Sequence[RunConfig], artifacts: Path, reporter: Repo
         exports = artifacts / "exports" / material.splits.name
         with _folder_for_now(exports, ".writing-") as aside:
             candidates, failures = make_candidates(configs, material, tracker, aside, reporter)
-            champion = min(candidates, key=lambda candidate: candidate.validation_log_loss)
+            champion = choose_champion(candidates)
             comparison = compare([as_contender(candidate) for candidate in candidates])
             reporter.compared(material, comparison, [one.note for one in candidates if one.note])
             version = publish(champion.saved_model, exports)
@@ -159,15 +158,10 @@ def make_candidate(
     with tracker.run(experiment=material.splits.name, name=name) as run:
         log_start(run, config, material)
         log_material(run, material)
-        seeds: tuple[Seed, ...]
-        failed: dict[str, str] = {}
-        if config.seeds == 1:
-            seeds = (Seed(train_one(config, name, material, run, reporter), run.id),)
-        else:
-            seeds, failed = train_seeds(config, material, tracker, reporter)
-            trained = [seed.run for seed in seeds]
-            log_seeds(run, trained, best_seed(seeds).run, evaluate_together([one.evaluation for one in trained]), name)
-        best = best_seed(seeds).run
+        seeds, failed = train_seeds(config, run, material, tracker, reporter)
+        best, evaluation = best_seed(seeds).run, evaluate_together(seeds)
+        if config.seeds > 1:
+            log_seeds(run, [seed.run for seed in seeds], best, evaluation)
         write_saved_model(best, folder, material.splits.name)
         verification = verify(folder)
         milliseconds = measure_latency(folder, material.splits.test.texts)
@@ -183,25 +177,29 @@ def make_candidate(
                 "validation_log_loss": repr(best.validation_log_loss),
             },
         )
-    return Candidate(seeds, run.id, version, folder, verification, milliseconds, failed)
+    return Candidate(seeds, evaluation, run.id, version, folder, verification, milliseconds, failed)
 
 
 def train_seeds(
-    config: RunConfig, material: Material, tracker: Tracker, reporter: Reporter
+    config: RunConfig, run: Run, material: Material, tracker: Tracker, reporter: Reporter
 ) -> tuple[tuple[Seed, ...], dict[str, str]]:
-    """Train a model with each of its seeds, a child run each; return those that worked, and name -> reason.
+    """Train a model with each of its seeds; return those that worked, and name -> reason of the others.
+
+    A single seed is kept in `run`, that of the model; of several each has a child run of its own.
 
     Raises:
         FloatingPointError: that of the last seed, when none worked.
     """
+    if config.seeds == 1:
+        return (train_one(config, config.model_name, material, run, reporter),), {}
     seeds: list[Seed] = []
     failed: dict[str, str] = {}
     for of_seed in config.by_seed():
         title = f"{config.model_name} seed {of_seed.seed}"
         try:
-            with tracker.run(experiment=material.splits.name, name=title, nested=True) as run:
-                log_start(run, of_seed, material)
-                seeds.append(Seed(train_one(of_seed, title, material, run, reporter), run.id))
+            with tracker.run(experiment=material.splits.name, name=title, nested=True) as child:
+                log_start(child, of_seed, material)
+                seeds.append(train_one(of_seed, title, material, child, reporter))
         except FloatingPointError as error:
             if len(failed) + 1 == config.seeds:
                 raise
@@ -210,7 +208,7 @@ def train_seeds(
     return tuple(seeds), failed
 
 
-def train_one(config: RunConfig, title: str, material: Material, run: Run, reporter: Reporter) -> TrainedRun:
+def train_one(config: RunConfig, title: str, material: Material, run: Run, reporter: Reporter) -> Seed:
     """Train a model once and log what came of it; `title` is what people are told it is called."""
 
     def listen(report: EpochReport) -> None:
@@ -220,20 +218,19 @@ def train_one(config: RunConfig, title: str, material: Material, run: Run, repor
     trained = train(config, material, listen)
     reporter.fitted(title, trained.history)
     log_trained(run, trained, title)
-    return trained
+    return Seed(trained, run.id, title)
 
 
 def note_verdict(tracker: Tracker, candidate: Candidate, comparison: Comparison) -> None:
     """Describe the runs of a model, now that it is known how it stands beside the others."""
-    material, name = candidate.run.material, candidate.run.name
+    material = candidate.run.material
     for seed in candidate.seeds:
-        title = name if seed.run_id == candidate.run_id else f"{name} seed {seed.run.config.seed}"
         facts = training_facts(seed.run)
-        text = description(material, title, seed.run.evaluation, facts, comparison.sentences)
+        text = description(material, seed.title, seed.run.evaluation, facts, comparison.sentences)
         tracker.describe(seed.run_id, text)
-    if candidate.note:
-        facts = f"the mean over {len(candidate.seeds)} seeds. {candidate.note}"
-        text = description(material, name, candidate.evaluation, facts, comparison.sentences)
+    if candidate.run_id not in [seed.run_id for seed in candidate.seeds]:
+        facts = f"the mean of its seeds. {candidate.note}"
+        text = description(material, candidate.run.name, candidate.evaluation, facts, comparison.sentences)
         tracker.describe(candidate.run_id, text)
     tracker.attach(candidate.run_id, "comparison.json", comparison.to_dict())
 

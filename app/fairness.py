@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from types import ModuleType
 
-from app import calibration, metrics, statistics
+from app import calibration, metrics, seeds, statistics
 from app.config import RunConfig
 from app.wording import listing
 
 TAG = "fingerprint."
-METRIC_CODE: tuple[ModuleType, ...] = (metrics, statistics, calibration)
+METRIC_CODE: tuple[ModuleType, ...] = (metrics, statistics, seeds, calibration)
 SHORT = 8  # characters of a hash that a person is shown
 UNKNOWN = "not logged"
 

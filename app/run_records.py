@@ -13,7 +13,7 @@ from app.config import RunConfig
 from app.fairness import make_lock
 from app.fitting import EpochReport
 from app.metrics import Evaluation
-from app.spread import metric_spreads
+from app.seed_notes import metric_spreads
 from app.serving.verification import Verification
 from app.tracking import Run
 from app.training import Material, TrainedRun
@@ -68,9 +68,10 @@ def log_trained(run: Run, trained: TrainedRun, title: str) -> None:
     run.log_json(trained.evaluation.to_dict(), "evaluation.json")
     log_figures(run, trained)
     log_answers(run, trained, title)
+    run.describe(description(trained.material, title, trained.evaluation, training_facts(trained)))
 
 
-def log_seeds(run: Run, seeds: Sequence[TrainedRun], best: TrainedRun, evaluation: Evaluation, title: str) -> None:
+def log_seeds(run: Run, seeds: Sequence[TrainedRun], best: TrainedRun, evaluation: Evaluation) -> None:
     """Log what several seeds came to together: means under the names of a single run's metrics, and their spread.
 
     Figures and answers are those of `best`, whose SavedModel the run keeps; `evaluation` is that of all of them.
@@ -94,7 +95,7 @@ def log_seeds(run: Run, seeds: Sequence[TrainedRun], best: TrainedRun, evaluatio
     run.set_tags({"exported_seed": str(best.config.seed)})
     run.log_json(evaluation.to_dict(), "evaluation.json")
     log_figures(run, best)
-    log_answers(run, best, title)
+    log_answers(run, best, best.name)
 
 
 def log_export(run: Run, verification: Verification, milliseconds: float) -> None:

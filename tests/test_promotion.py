@@ -354,7 +354,9 @@ def valence(*arguments: object) -> int:
 
 def test_the_command_shows_every_gate_s_figure_and_says_no(store: Store, experiment, tmp_path: Path, capsys):
     gates = tmp_path / "gates.toml"
-    gates.write_text("[accuracy]\nmargin = 1.0\n[calibration]\nmax_expected_calibration_error = 1.0\n[latency]\nmax_milliseconds = 0.001\n")
+    gates.write_text(  # on so few texts only latency, which nothing can pass, is certain
+        "accuracy.margin = 1.0\ncalibration.max_expected_calibration_error = 1.0\nlatency.max_milliseconds = 0.001\n"
+    )
     before, challenger = store.state(), store.others[0]
     code = valence("promote", challenger.run_id, "--gates", gates, "--artifacts", store.artifacts, "--json")
     printed = capsys.readouterr()
