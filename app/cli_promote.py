@@ -27,7 +27,9 @@ PLAIN_WIDTH = 100  # of lines when nobody says how wide the window is
 def promote(
     run: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN]", help="Id of the MLflow run; with --rollback the registered model, if several."),
+        typer.Argument(
+            metavar="RUN", help="Run's id, name/version or name@alias; with --rollback a registered model's name."
+        ),
     ] = None,
     rollback: Annotated[
         bool, typer.Option("--rollback", help="Make the champion before this one champion again.")

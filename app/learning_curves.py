@@ -59,6 +59,7 @@ def part_of(material: Material, rows: IntArray, config: RunConfig, cache: Path) 
         texts=tuple(whole.texts[row] for row in rows),
         label_ids=whole.label_ids[rows],
         groups=None if whole.groups is None else tuple(whole.groups[row] for row in rows),
+        columns={name: tuple(values[row] for row in rows) for name, values in whole.columns.items()},
     )
     splits = dataclasses.replace(material.splits, train=train_split)
     vocabulary = learn_vocabulary(train_split.texts, config.vocabulary)

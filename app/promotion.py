@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.answer_files import read_answers
 from app.errors import RequestError
 from app.export import publish
 from app.gate_figures import Side, check_parity, measure
 from app.gates import Figures, GateResult, Gates, Parity, evaluate_gates, parity_result
 from app.registry import CHAMPION, PREVIOUS, RegisteredVersion, Registry, differences
+from app.run_records import ANSWERS
 from app.serving.versions import version_folders
 from app.version_journal import Intent, Journal, open_journal
 
-ANSWERS = "answers"
-"""The artifact of a run that holds its answers on validation and test."""
 # Folders beside the versions; the dot keeps servers from looking inside.
 STAGING, WITHDRAWN = ".promoting-", ".withdrawn-"
 
@@ -82,7 +82,7 @@ def measure_staged(registry: Registry, challenger: Staged, champion: Staged | No
 
 def promote(
     registry: Registry,
-    run_id: str,
+    run: str,
     exports: Path,
     gates: Gates,
     *,
@@ -91,15 +91,17 @@ def promote(
 ) -> Promotion:
     """Make the version that a run registered the champion, if it passes every gate; `dry_run` only evaluates them.
 
+    `run` as the registry takes it: its id or the start of it, `name/version`, `name@alias`.
+
     Raises:
         RequestError: an unknown run, one that registered nothing, the champion itself, or one that was trained or
             tested on other data than the champion; another promotion of this model is under way.
     """
-    version = registry.registered_version(run_id)
+    version = registry.registered_version(run)
     with _turn(registry, version.name, exports, dry_run=dry_run) as turn:
         champion = turn.champion
         if champion is not None and champion.version == version.version:
-            raise RequestError(f"run {run_id} is the champion already: {version}")
+            raise RequestError(f"{version} is the champion already")
         if champion is not None and (found := differences(version, champion)):
             raise RequestError(
                 f"{version} and the champion, {champion}, are not on the same data: {', '.join(found)} differ. "
@@ -251,11 +253,8 @@ def _download(registry: Registry, version: RegisteredVersion, folder: Path) -> P
 
 
 def _side(registry: Registry, staged: Staged) -> Side:
-    from app.answer_files import read_answers
-
     version = staged.version
-    folder = registry.download_run_files(version.run_id, ANSWERS, staged.saved_model.parent / "run")
-    answers = read_answers(folder)
+    answers = read_answers(registry.fetch(version.run_id, ANSWERS))
     if "test" not in answers:
         raise RequestError(f"run {version.run_id} keeps no answers on the test split, only {', '.join(answers)}")
     return Side(answers["test"], staged.saved_model)

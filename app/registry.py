@@ -34,7 +34,7 @@ class RegisteredVersion:
 class Registry(Protocol):
     """Registered models with their versions and aliases. An error of the store is a `RuntimeError`."""
 
-    def registered_version(self, run_id: str) -> RegisteredVersion:
+    def registered_version(self, reference: str) -> RegisteredVersion:
         """The version that a run registered. RequestError for an unknown run, or one without a version."""
 
     def aliased_version(self, name: str, alias: str) -> RegisteredVersion | None:
@@ -52,8 +52,8 @@ class Registry(Protocol):
     def download_saved_model(self, name: str, version: str, folder: Path) -> Path:
         """Copy the SavedModel of a registered version below `folder` and return where it is."""
 
-    def download_run_files(self, run_id: str, path: str, folder: Path) -> Path:
-        """Copy files of a run below `folder` and return where they are. RequestError where the run has none."""
+    def fetch(self, run_id: str, path: str) -> Path:
+        """Where a run's artifact is on this disk. RequestError where the run has none of this name."""
 
 
 def differences(first: RegisteredVersion, second: RegisteredVersion) -> list[str]:

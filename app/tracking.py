@@ -34,7 +34,7 @@ from mlflow.types.schema import Array
 
 import app
 from app.errors import RequestError
-from app.past_runs import PastRun, RunFinder
+from app.past_runs import PARENT, PastRun, RunFinder
 from app.registry import RegisteredVersion
 from app.serving.pyfunc import OUTPUT, OUTPUTS
 from data.splits import Splits
@@ -201,19 +201,22 @@ class Tracker:
 
     # What `app.promotion` needs: see `app.registry.Registry`.
 
-    def registered_version(self, run_id: str) -> RegisteredVersion:
-        """Return the version that a run registered. RequestError for an unknown run, or one without a version."""
-        try:
-            run = self.client.get_run(run_id)
-        except MlflowException as error:
-            raise RequestError(f"no run {run_id!r} in {self.uri}. {self._registered_runs()}") from error
+    def registered_version(self, reference: str) -> RegisteredVersion:
+        """Return the version that a run registered; the run as for `find_runs`.
+
+        Raises:
+            RequestError: nothing is meant by the reference, or the run registered no model.
+        """
+        (run,) = self.find_runs(reference)
         with _mlflow_errors():
-            found = self.client.search_model_versions(f"run_id = '{run_id}'")
-        if not found:
-            parent = run.data.tags.get("mlflow.parentRunId")
-            hint = f"The run it is part of is {parent}." if parent else self._registered_runs()
-            raise RequestError(f"run {run_id} ({run.info.run_name}) registered no model. {hint}")
-        return _registered(max(found, key=lambda version: int(version.version)))
+            found = self.client.search_model_versions(f"run_id = '{run.id}'")
+            if found:
+                return _registered(max(found, key=lambda version: int(version.version)))
+            newest = self.client.search_model_versions(order_by=["creation_timestamp DESC"], max_results=5)
+        there = ", ".join(f"{version.run_id} ({_registered(version)})" for version in newest) or "none"
+        parent = run.tags.get(PARENT)
+        hint = f"The run it is part of is {parent}." if parent else f"Runs that did, newest first: {there}"
+        raise RequestError(f"run {run.id} ({run.name}) registered no model. {hint}")
 
     def aliased_version(self, name: str, alias: str) -> RegisteredVersion | None:
         """Return the version that an alias of a registered model points at, None where there is none."""
@@ -252,22 +255,6 @@ class Tracker:
         if not (saved_model / "saved_model.pb").is_file():
             raise TrackingError(f"{name} version {version} is no SavedModel that was logged here")
         return saved_model
-
-    def download_run_files(self, run_id: str, path: str, folder: Path) -> Path:
-        """Copy files of a run below `folder` and return where they are. RequestError where the run has none."""
-        folder.mkdir(parents=True, exist_ok=True)
-        with _mlflow_errors():
-            there = [file.path for file in self.client.list_artifacts(run_id)]
-            if path not in there:
-                raise RequestError(f"run {run_id} has no artifact {path}. It has: {', '.join(there) or 'none'}")
-            return Path(self.client.download_artifacts(run_id, path, str(folder)))
-
-    def _registered_runs(self) -> str:
-        """Name the runs that can be promoted, newest first."""
-        with _mlflow_errors():
-            found = self.client.search_model_versions(order_by=["creation_timestamp DESC"], max_results=5)
-        named = [f"{version.run_id} ({_registered(version)})" for version in found]
-        return f"Runs with a registered model, newest first: {', '.join(named) or 'none'}"
 
 
 class Run:

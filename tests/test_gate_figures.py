@@ -50,8 +50,8 @@ def test_slices_are_labels_lengths_truncation_and_values_of_columns():
         "up to 40 tokens": 40,
         "40 to 79 tokens": 40,
         "more than 79 tokens": 40,
-        "cut off": 21,
-        "not cut off": 99,
+        "cut off": 20,
+        "not cut off": 100,
         "source = shop": 40,
         "source = web": 80,
     }

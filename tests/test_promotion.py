@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app import promotion
-from app.answers import Answers
+from app import promotion, wording
+from app.cli import main
 from app.errors import RequestError
 from app.export import publish
-from app.gate_figures import Side, measure
-from app.gates import Figures, Gates, Latency, Parity
+from app.gate_figures import accuracy_difference
+from app.gates import GATES, Figures, Gates, Latency, Parity
 from app.promotion import crown_winner, promote, roll_back
 from app.registry import CHAMPION, PREVIOUS, RegisteredVersion
 from app.serving.versions import version_folders
@@ -167,17 +168,26 @@ def never(*_) -> Figures:
     raise AssertionError("nothing should have been measured")
 
 
-def test_an_unknown_run_is_refused_and_those_there_are_named(store: Store):
-    with pytest.raises(RequestError, match="no run 'abc'") as refused:
-        promote(store.tracker, "abc", store.exports, Gates(), measure=never)
-    assert f"{store.champion.run_id} ({NAME} version {store.champion.version}" in str(refused.value)
+def test_an_unknown_run_is_refused(store: Store):
+    for reference, message in (("abcd", "has no run abcd"), ("lstm", "names no run"), ("reviews/99", "no version 99")):
+        with pytest.raises(RequestError, match=message):
+            promote(store.tracker, reference, store.exports, Gates(), measure=never)
+
+
+@pytest.mark.parametrize("form", ["{run.run_id:.8}", "reviews/{run.version}", "reviews@next"])
+def test_a_run_may_be_named_in_short(store: Store, form: str):
+    challenger = store.others[0]
+    store.tracker.set_alias(NAME, "next", challenger.version)
+    assert promote(store.tracker, form.format(run=challenger), store.exports, Gates(), measure=good).moved
+    assert store.alias(CHAMPION) == challenger.version
 
 
 def test_a_run_that_registered_nothing_is_refused(store: Store):
     with store.tracker.run(NAME, "lonely") as run:
         pass
-    with pytest.raises(RequestError, match=r"\(lonely\) registered no model"):
+    with pytest.raises(RequestError, match=r"\(lonely\) registered no model") as refused:
         promote(store.tracker, run.id, store.exports, Gates(), measure=never)
+    assert f"{store.champion.run_id} ({store.champion})" in str(refused.value)
     store.tracker.client.set_tag(run.id, "mlflow.parentRunId", "the-parent")
     with pytest.raises(RequestError, match="The run it is part of is the-parent"):
         promote(store.tracker, run.id, store.exports, Gates(), measure=never)
@@ -196,11 +206,6 @@ def test_a_model_of_other_data_is_refused_by_what_differs(store: Store, tag: str
     with pytest.raises(RequestError, match=f"not on the same data: {tag} \\(01234567 against "):
         store.promote(challenger, measure=never)
     assert store.state() == before
-
-
-def test_a_run_without_answers_is_refused(store: Store, tmp_path: Path):
-    with pytest.raises(RequestError, match=r"has no artifact nothing. It has: .*config.toml"):
-        store.tracker.download_run_files(store.champion.run_id, "nothing", tmp_path)
 
 
 # What `train` does with its best model
@@ -338,42 +343,44 @@ def test_while_the_store_is_silent_the_old_champion_is_served(
     assert store.is_served(version, tmp_path / "after")
 
 
-# Everything measured for real
+# The command line, everything measured for real
 
 
-def answers_of(experiment, run_id: str) -> Answers:
-    (candidate,) = (one for one in experiment.outcome.candidates if one.run_id == run_id)
-    run, test = candidate.run, candidate.run.material.splits.test
-    return Answers(
-        name=run.name,
-        label_names=run.material.splits.label_names,
-        texts=test.texts,
-        label_ids=test.label_ids.astype(np.int64),
-        logits=run.test_logits,
-        temperature=run.temperature,
-        num_tokens=run.material.datasets.test.lengths - 1,
-        unknown_share=np.zeros(len(test)),
-        sequence_length=run.config.pipeline.sequence_length,
+def valence(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return int(ended.value.code or 0)
+
+
+def test_the_command_shows_every_gate_s_figure_and_says_no(store: Store, experiment, tmp_path: Path, capsys):
+    gates = tmp_path / "gates.toml"
+    gates.write_text(  # on so few texts only latency, which nothing can pass, is certain
+        "accuracy.margin = 1.0\ncalibration.max_expected_calibration_error = 1.0\nlatency.max_milliseconds = 0.001\n"
     )
+    before, challenger = store.state(), store.others[0]
+    code = valence("promote", challenger.run_id, "--gates", gates, "--artifacts", store.artifacts, "--json")
+    printed = capsys.readouterr()
+    assert code == 1
+    assert "refused by latency; nothing has changed" in printed.err
+    assert store.state() == before
+    told = json.loads(printed.out)
+    assert (told["run_id"], told["passed"], told["moved"]) == (challenger.run_id, False, False)
+    results = {gate["name"]: gate for gate in told["gates"]}
+    assert list(results) == list(GATES)
+    both = [experiment.run(one.model).answers(one.model)["test"] for one in (challenger, store.champion)]
+    assert results["accuracy"]["figure"] == wording.points(accuracy_difference(*both))
+    error = experiment.run(challenger.model).evaluation.metrics["expected_calibration_error"].value
+    assert results["calibration"]["figure"] == f"{error:.3f}"
+    assert results["parity"]["passed"]
+    assert results["parity"]["figure"].startswith(f"{len(both[0])} answers, ")
+    assert " times " in results["latency"]["figure"]
 
 
-def test_the_figures_are_those_of_the_two_models(experiment, store: Store):
-    def for_real(_, challenger, champion) -> Figures:
-        sides = [Side(answers_of(experiment, one.version.run_id), one.saved_model) for one in (challenger, champion)]
-        figures.append(measure(*sides))
-        return figures[0]
-
-    figures: list[Figures] = []
-    challenger = store.others[0]
-    done = store.promote(challenger, measure=for_real)
-    runs = [experiment.run(one.model) for one in (challenger, store.champion)]
-    first, second = (run.evaluation.metrics["accuracy"].value for run in runs)
-    (found,) = figures
-    assert found.accuracy_difference.value == pytest.approx(first - second)
-    error = runs[0].evaluation.metrics["expected_calibration_error"].value
-    assert found.expected_calibration_error == pytest.approx(error)
-    assert found.parity.problem is None
-    assert found.parity.golden_texts == len(experiment.outcome.material.splits.test)
-    assert found.latency.challenger > 0
-    assert found.latency.champion > 0
-    assert done.moved is not bool(done.refused_by)
+def test_the_command_goes_back(store: Store, tmp_path: Path, capsys):
+    store.promote(store.others[0])
+    assert valence("promote", "--rollback", "--artifacts", store.artifacts) == 0
+    printed = capsys.readouterr().out
+    assert f"champion: {store.champion}, instead of version {store.others[0].version}" in printed
+    assert "python serve.py" in printed
+    assert store.alias(CHAMPION) == store.champion.version
+    assert store.is_served(store.champion, tmp_path)
