@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, Field
 from scipy import optimize, special
 
 from app.errors import RequestError
@@ -20,6 +21,13 @@ TEMPERATURES = (0.05, 20.0)
 BINS = 15
 # float32 softmax over hundreds of classes sums to 1 within 1e-5.
 SUM_TOLERANCE = 1e-4
+
+
+class CalibrationConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """What is asked of a calibrated classifier's answers."""
+
+    coverage: float = Field(0.9, gt=0, lt=1)
+    """Share of the label sets, which `predict_set` gives, that should hold the true label. See `app.conformal`."""
 
 
 def check_examples(label_ids: npt.ArrayLike, columns: npt.ArrayLike, what: str) -> tuple[IntArray, FloatArray]:

@@ -22,6 +22,8 @@ from rich.logging import RichHandler
 from rich.progress import Progress
 
 from app import __version__
+from app.cli_compare import compare
+from app.cli_promote import promote
 from app.cli_serve import accept_boolean_values, serve
 from app.errors import RequestError
 from data.errors import DataError
@@ -92,12 +94,16 @@ def train(
     label_column: Annotated[str | None, typer.Option(help="Column of the labels.")] = None,
     split_column: Annotated[str | None, typer.Option(help="Column that names each row's split.")] = None,
     group_column: Annotated[str | None, typer.Option(help="Column whose values stay on one side of a split.")] = None,
+    slice_column: Annotated[
+        list[str] | None, typer.Option(help="Column to look at parts of the test split by; may be repeated.")
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the experiment and its exports; the data's by default.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings, e.g. a run's config.toml.")] = None,
     settings: Settings = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, dropout and batch order.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Train each model this often, with --seed, the next, ...")] = None,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Repeat bit for bit; slower.")] = False,
     class_weights: Annotated[str | None, typer.Option(help="balanced: rare classes weigh more; or none.")] = None,
     artifacts: Artifacts = DEFAULT_ARTIFACTS,
@@ -115,8 +121,10 @@ def train(
         "data.label_column": label_column,
         "data.split_column": split_column,
         "data.group_column": group_column,
+        "data.slice_columns": slice_column or None,
         "fit.class_weights": class_weights,
         "seed": seed,
+        "seeds": seeds,
         "deterministic": deterministic or None,
     }
     _greet(console)
@@ -154,6 +162,9 @@ def demo(settings: Settings = None, artifacts: Artifacts = DEFAULT_ARTIFACTS, as
         ),
     )
     _exit_if_any_failed(outcome)
+
+
+cli.command()(compare)
 
 
 @cli.command()
@@ -224,6 +235,7 @@ def ui(
 
 
 cli.command(context_settings={"token_normalize_func": lambda name: name.replace("-", "_")})(serve)
+cli.command()(promote)
 
 
 @cli.command()

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, model_validator
 
+from app.calibration import CalibrationConfig
 from app.errors import RequestError
 from data.pipeline import PipelineConfig
 from data.sources import DataConfig
@@ -36,13 +37,28 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
 
     model_name: str
     seed: int = Field(0, ge=0, lt=2**31)
+    seeds: int = Field(1, ge=1, le=100)
+    """Times that the model is trained: with `seed`, `seed` + 1 and so on."""
     deterministic: bool = False
     """Bit-for-bit repeatable operations, slower."""
+    tuning_budget_minutes: float = Field(0, ge=0, allow_inf_nan=False)
+    """Minutes of search that led to this configuration, for a fair comparison with one that was not searched."""
     data: DataConfig = DataConfig()
     vocabulary: VocabularyConfig = VocabularyConfig()
     pipeline: PipelineConfig = PipelineConfig()
     fit: FitConfig = FitConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
     model: SerializeAsAny[ModelConfig]
+
+    @model_validator(mode="after")
+    def _leave_room_for_seeds(self) -> RunConfig:
+        if self.seed + self.seeds > 2**31:
+            raise ValueError(f"seed + seeds must be up to {2**31}")
+        return self
+
+    def by_seed(self) -> list[RunConfig]:
+        """Return one configuration a seed; the only one is this."""
+        return [self.model_copy(update={"seed": self.seed + more, "seeds": 1}) for more in range(self.seeds)]
 
     def to_toml(self) -> str:
         """Write the configuration as the TOML that `--config` reads."""

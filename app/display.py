@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -82,25 +83,22 @@ class TerminalReporter:
         self._quiet()
         self.line(f"{name:<12} failed: {reason}")
 
-    def compared(self, material: Material, comparison: Comparison) -> None:
-        """Show the table and the verdict."""
+    def compared(self, material: Material, comparison: Comparison, notes: Sequence[str]) -> None:
+        """Show the table, the verdict and how far the seeds are apart."""
         self.stage("Test", [f"{len(material.splits.test):,} texts, 95% intervals"])
         self._console.print(Padding(comparison_table(comparison.table()), (0, 0, 1, INDENT)))
-        for sentence in comparison.sentences:
+        for sentence in (*comparison.sentences, *notes):
             self.line(sentence)
 
     def exported(self, outcome: Outcome) -> None:
         """Show where the champion went and how far it was checked."""
-        run, checked = outcome.champion.run, outcome.champion.verification
+        checked = outcome.champion.verification
         megabytes = sum(file.stat().st_size for file in outcome.export.rglob("*") if file.is_file()) / 1e6
         lines = [
             f"{outcome.export}   {megabytes:.1f} MB; {checked.golden_texts} golden answers equal to "
             f"{checked.largest_difference:.0e} in a fresh process"
         ]
-        if len(outcome.candidates) > 1:
-            lines.append(
-                f"champion: {run.name}, the lowest calibrated log loss on validation ({run.validation_log_loss:.3f})"
-            )
+        lines += _why_champion(outcome)
         if outcome.was_better_before and outcome.before:
             lines.append(
                 f"The champion until now, {outcome.before.model} (registered version {outcome.before.version}), "
@@ -126,6 +124,20 @@ class TerminalReporter:
     def line(self, text: str) -> None:
         """Write a line below the stage's title, wrapped where the window ends."""
         write_wrapped(self._console, text, INDENT)
+
+
+def _why_champion(outcome: Outcome) -> list[str]:
+    """Say by what the model was chosen, where there were several, and by what the seed."""
+    champion, run = outcome.champion, outcome.champion.run
+    seeds = len(champion.seeds)
+    over = f", on average over {seeds} seeds" if seeds > 1 else ""
+    lines = []
+    if len(outcome.candidates) > 1:
+        loss = f"{champion.validation_log_loss:.3f}"
+        lines.append(f"champion: {run.name}, the lowest calibrated log loss on validation ({loss}{over})")
+    if seeds > 1:
+        lines.append(f"exported: seed {run.config.seed}, the lowest of its seeds ({run.validation_log_loss:.3f})")
+    return lines
 
 
 class TrainingBar:
@@ -165,8 +177,9 @@ class TrainingBar:
 def comparison_table(rows: list[dict[str, str]]) -> Table:
     """Render the rows of a comparison, one a model; it folds where the window is narrow."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column, heading in enumerate(rows[0]):
-        table.add_column(heading, justify="left" if column < 2 else "right", no_wrap=column == 1, overflow="fold")
+    for heading in rows[0]:
+        justify: Literal["left", "right"] = "left" if heading in ("model", "accuracy") else "right"
+        table.add_column(heading, justify=justify, no_wrap=heading == "accuracy", overflow="fold")
     for row in rows:
         table.add_row(*row.values())
     return table

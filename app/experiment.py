@@ -7,21 +7,30 @@ import dataclasses
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from app import figures
-from app.calibration import softmax
-from app.comparison import Comparison, Contender, compare
+from app.candidates import Candidate, Seed, as_contender, best_seed, choose_champion, evaluate_together
+from app.comparison import Comparison, compare
 from app.config import RunConfig
 from app.export import publish, write_saved_model
 from app.fitting import EpochReport, History
+from app.run_records import (
+    description,
+    log_epoch,
+    log_export,
+    log_material,
+    log_seeds,
+    log_start,
+    log_trained,
+    training_facts,
+)
 from app.serving.predictor import Predictor
-from app.serving.verification import Verification, VerificationError, verify
+from app.serving.verification import VerificationError, verify
 from app.tracking import Champion, Run, Tracker
-from app.training import Material, TrainedRun, prepare, train
+from app.training import Material, prepare, train
 
 LATENCY_TEXTS = 50
 
@@ -42,49 +51,24 @@ class Reporter(Protocol):
         """Tell of a step or of an epoch's end."""
 
     def fitted(self, name: str, history: History) -> None:
-        """Tell how the training of one model ended."""
+        """Tell how a training ended: of a model (`lstm`), or of one of its seeds (`lstm seed 3`)."""
 
     def failed(self, name: str, reason: str) -> None:
-        """Tell that one model of several came to nothing."""
+        """Tell that one model of several, or one of its seeds, came to nothing."""
 
-    def compared(self, material: Material, comparison: Comparison) -> None:
-        """Tell the figures and the verdict."""
+    def compared(self, material: Material, comparison: Comparison, notes: Sequence[str]) -> None:
+        """Tell the figures, the verdict, and what the seeds of a model say together."""
 
     def exported(self, outcome: Outcome) -> None:
         """Tell where the champion went and how far it was checked."""
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
-    """A trained run with its SavedModel, checked but not yet given a version."""
-
-    run: TrainedRun
-    run_id: str
-    registered_version: str
-    saved_model: Path
-    verification: Verification
-    milliseconds_per_text: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what a program would read, JSON-able."""
-        return {
-            "model": self.run.name,
-            "run_id": self.run_id,
-            "registered_version": self.registered_version,
-            "validation_log_loss": self.run.validation_log_loss,
-            "temperature": self.run.temperature,
-            "evaluation": self.run.evaluation.to_dict(),
-            "training": {**dataclasses.asdict(self.run.history), "best_epoch": self.run.history.best_epoch},
-            "milliseconds_per_text": self.milliseconds_per_text,
-            "golden_difference": self.verification.largest_difference,
-        }
-
-
-@dataclass(frozen=True, eq=False)
 class Outcome:
     """What came of an experiment.
 
-    `export` is the champion's version folder; `failures` model name -> reason; `before` the champion until now.
+    `export` is the champion's version folder; `failures` name of a model or seed -> reason; `before` the champion
+    until now.
     """
 
     material: Material
@@ -100,7 +84,7 @@ class Outcome:
         """Whether the champion until now did better on the same data: its validation split is the same."""
         return (
             self.before is not None
-            and self.before.data_fingerprint == self.material.fingerprints["data"]
+            and self.before.data_fingerprint == self.material.fingerprints["split"]
             and self.before.validation_log_loss < self.champion.run.validation_log_loss
         )
 
@@ -120,8 +104,8 @@ class Outcome:
 def run_experiment(configs: Sequence[RunConfig], artifacts: Path, reporter: Reporter) -> Outcome:
     """Train every configuration on the same material and export the best.
 
-    The champion is the model with the lowest log loss on validation, after calibration: the test split only
-    measures, it chooses nothing.
+    The champion is the model with the lowest log loss on validation, after calibration, on average over its seeds: the
+    test split only measures, it chooses nothing.
     """
     tracker = Tracker(artifacts)
     with _folder_for_now(artifacts / "cache", "token-ids-") as cache:
@@ -131,14 +115,14 @@ def run_experiment(configs: Sequence[RunConfig], artifacts: Path, reporter: Repo
         exports = artifacts / "exports" / material.splits.name
         with _folder_for_now(exports, ".writing-") as aside:
             candidates, failures = make_candidates(configs, material, tracker, aside, reporter)
-            champion = min(candidates, key=lambda candidate: candidate.run.validation_log_loss)
+            champion = choose_champion(candidates)
             comparison = compare([as_contender(candidate) for candidate in candidates])
-            reporter.compared(material, comparison)
+            reporter.compared(material, comparison, [one.note for one in candidates if one.note])
             version = publish(champion.saved_model, exports)
     before = tracker.champion(material.splits.name)
     tracker.crown(material.splits.name, champion.registered_version, version)
     for candidate in candidates:
-        tracker.attach(candidate.run_id, "comparison.json", comparison.to_dict())
+        note_verdict(tracker, candidate, comparison)
     outcome = Outcome(material, candidates, failures, comparison, champion, version, before)
     reporter.exported(outcome)
     return outcome
@@ -147,7 +131,7 @@ def run_experiment(configs: Sequence[RunConfig], artifacts: Path, reporter: Repo
 def make_candidates(
     configs: Sequence[RunConfig], material: Material, tracker: Tracker, folder: Path, reporter: Reporter
 ) -> tuple[tuple[Candidate, ...], dict[str, str]]:
-    """Train every configuration; return those that came out whole, and model name -> reason of the others.
+    """Train every configuration; return those that came out whole, and name -> reason of other models and seeds.
 
     Raises:
         FloatingPointError, VerificationError: that of the last model, when no model came out whole.
@@ -157,8 +141,9 @@ def make_candidates(
     for config in configs:
         try:
             candidates.append(make_candidate(config, material, tracker, folder / config.model_name, reporter))
+            failures |= candidates[-1].failed_seeds
         except (FloatingPointError, VerificationError) as error:
-            if len(configs) == len(failures) + 1:
+            if config is configs[-1] and not candidates:
                 raise
             failures[config.model_name] = str(error)
             reporter.failed(config.model_name, str(error))
@@ -168,88 +153,86 @@ def make_candidates(
 def make_candidate(
     config: RunConfig, material: Material, tracker: Tracker, folder: Path, reporter: Reporter
 ) -> Candidate:
-    """Train one model and keep everything about it in one MLflow run."""
-    with tracker.run(experiment=material.splits.name, name=config.model_name) as run:
+    """Train one model, once or with several seeds, and keep everything about it in one MLflow run and its children."""
+    name = config.model_name
+    with tracker.run(experiment=material.splits.name, name=name) as run:
         log_start(run, config, material)
-        trained = train(config, material, _tell_both(run, reporter.epoch))
-        reporter.fitted(trained.name, trained.history)
-        write_saved_model(trained, folder, material.splits.name)
+        log_material(run, material)
+        seeds, failed = train_seeds(config, run, material, tracker, reporter)
+        best, evaluation = best_seed(seeds).run, evaluate_together(seeds)
+        if config.seeds > 1:
+            log_seeds(run, [seed.run for seed in seeds], best, evaluation)
+        write_saved_model(best, folder, material.splits.name)
         verification = verify(folder)
         milliseconds = measure_latency(folder, material.splits.test.texts)
-        log_result(run, trained, verification, milliseconds)
+        log_export(run, verification, milliseconds)
         version = run.log_saved_model(
             folder,
             registered_name=material.splits.name,
             example=material.splits.test.texts[0],
             tags={
-                "model": trained.name,
+                "model": name,
                 "fingerprint.data": material.fingerprints["data"],
-                "validation_log_loss": repr(trained.validation_log_loss),
+                "fingerprint.split": material.fingerprints["split"],
+                "validation_log_loss": repr(best.validation_log_loss),
             },
         )
-    return Candidate(trained, run.id, version, folder, verification, milliseconds)
+    return Candidate(seeds, evaluation, run.id, version, folder, verification, milliseconds, failed)
 
 
-def log_start(run: Run, config: RunConfig, material: Material) -> None:
-    """Log what is known before training: configuration, data, fingerprints."""
-    run.log_params(config.flat())
-    run.set_tags({f"fingerprint.{name}": value for name, value in material.fingerprints.items()})
-    run.log_text(config.to_toml(), "config.toml")
-    run.log_text("\n".join(material.vocabulary.pieces) + "\n", "vocab.txt")
-    run.log_text("\n".join(material.card.lines()) + "\n", "data_card.txt")
-    run.log_json(material.card.to_dict(), "data_card.json")
-    run.log_splits(material.splits)
+def train_seeds(
+    config: RunConfig, run: Run, material: Material, tracker: Tracker, reporter: Reporter
+) -> tuple[tuple[Seed, ...], dict[str, str]]:
+    """Train a model with each of its seeds; return those that worked, and name -> reason of the others.
+
+    A single seed is kept in `run`, that of the model; of several each has a child run of its own.
+
+    Raises:
+        FloatingPointError: that of the last seed, when none worked.
+    """
+    if config.seeds == 1:
+        return (train_one(config, config.model_name, material, run, reporter),), {}
+    seeds: list[Seed] = []
+    failed: dict[str, str] = {}
+    for of_seed in config.by_seed():
+        title = f"{config.model_name} seed {of_seed.seed}"
+        try:
+            with tracker.run(experiment=material.splits.name, name=title, nested=True) as child:
+                log_start(child, of_seed, material)
+                seeds.append(train_one(of_seed, title, material, child, reporter))
+        except FloatingPointError as error:
+            if len(failed) + 1 == config.seeds:
+                raise
+            failed[title] = str(error)
+            reporter.failed(title, str(error))
+    return tuple(seeds), failed
 
 
-def log_result(run: Run, trained: TrainedRun, verification: Verification, milliseconds: float) -> None:
-    """Log what came out: metrics with their intervals, figures, the state of the export."""
-    evaluation, history = trained.evaluation, trained.history
-    metrics = {f"test_{name}": interval.value for name, interval in evaluation.metrics.items()}
-    metrics |= {f"test_{name}_low": interval.low for name, interval in evaluation.metrics.items()}
-    metrics |= {f"test_{name}_high": interval.high for name, interval in evaluation.metrics.items()}
-    run.log_metrics(
-        metrics
-        | {
-            "best_validation_log_loss": trained.validation_log_loss,
-            "temperature": trained.temperature,
-            "training_seconds": history.seconds,
-            "training_cpu_seconds": history.cpu_seconds,
-            "milliseconds_per_text": milliseconds,
-            "parameters": float(trained.model.count_params()),
-            "golden_difference": verification.largest_difference,
-        }
-    )
-    run.set_tags({"training_ended": history.ended, "best_epoch": str(history.best_epoch)})
-    run.log_json(evaluation.to_dict(), "evaluation.json")
-    log_figures(run, trained)
-    accuracy = evaluation.metrics["accuracy"]
-    run.describe(
-        f"**{trained.name}** on {trained.material.splits.name}: test accuracy {accuracy.value:.3f} "
-        f"[{accuracy.low:.3f}, {accuracy.high:.3f}] on {evaluation.count:,} texts, after "
-        f"{history.seconds:.0f} s of training ({history.ended}, best epoch {history.best_epoch}).\n\n"
-        + "\n".join(f"- {line}" for line in trained.material.card.lines())
-    )
+def train_one(config: RunConfig, title: str, material: Material, run: Run, reporter: Reporter) -> Seed:
+    """Train a model once and log what came of it; `title` is what people are told it is called."""
+
+    def listen(report: EpochReport) -> None:
+        log_epoch(run, report)
+        reporter.epoch(dataclasses.replace(report, model_name=title))
+
+    trained = train(config, material, listen)
+    reporter.fitted(title, trained.history)
+    log_trained(run, trained, title)
+    return Seed(trained, run.id, title)
 
 
-def log_figures(run: Run, trained: TrainedRun) -> None:
-    """Draw what a person looks at first, from the test split and the history."""
-    label_ids, label_names = trained.material.splits.test.label_ids, trained.material.splits.label_names
-    probabilities, history = trained.test_probabilities, trained.history
-    drawn = {
-        "confusion_matrix": figures.confusion_matrix(trained.evaluation),
-        "reliability": figures.reliability_diagram(label_ids, softmax(trained.test_logits), probabilities),
-        "roc": figures.roc_curves(label_ids, probabilities, label_names),
-        "precision_recall": figures.precision_recall_curves(label_ids, probabilities, label_names),
-        "training": figures.training_curves(
-            {
-                "loss": history.loss,
-                "validation_loss": history.validation_loss,
-                "learning_rate": history.learning_rate,
-            }
-        ),
-    }
-    for name, figure in drawn.items():
-        run.log_figure(figure, f"figures/{name}.png")
+def note_verdict(tracker: Tracker, candidate: Candidate, comparison: Comparison) -> None:
+    """Describe the runs of a model, now that it is known how it stands beside the others."""
+    material = candidate.run.material
+    for seed in candidate.seeds:
+        facts = training_facts(seed.run)
+        text = description(material, seed.title, seed.run.evaluation, facts, comparison.sentences)
+        tracker.describe(seed.run_id, text)
+    if candidate.run_id not in [seed.run_id for seed in candidate.seeds]:
+        facts = f"the mean of its seeds. {candidate.note}"
+        text = description(material, candidate.run.name, candidate.evaluation, facts, comparison.sentences)
+        tracker.describe(candidate.run_id, text)
+    tracker.attach(candidate.run_id, "comparison.json", comparison.to_dict())
 
 
 def measure_latency(saved_model: Path, texts: Sequence[str]) -> float:
@@ -259,19 +242,6 @@ def measure_latency(saved_model: Path, texts: Sequence[str]) -> float:
     for text in sample[: LATENCY_TEXTS // 5]:
         predictor.predict([text])
     return statistics.median(_milliseconds(predictor, text) for text in sample)
-
-
-def as_contender(candidate: Candidate) -> Contender:
-    """Return what the comparison needs of a candidate."""
-    run = candidate.run
-    return Contender(
-        name=run.name,
-        evaluation=run.evaluation,
-        label_ids=run.material.splits.test.label_ids,
-        probabilities=run.test_probabilities,
-        training_seconds=run.history.seconds,
-        milliseconds_per_text=candidate.milliseconds_per_text,
-    )
 
 
 @contextlib.contextmanager
@@ -286,17 +256,3 @@ def _milliseconds(predictor: Predictor, text: str) -> float:
     started = time.perf_counter()
     predictor.predict([text])
     return 1_000 * (time.perf_counter() - started)
-
-
-def _tell_both(run: Run, listen: Callable[[EpochReport], None]) -> Callable[[EpochReport], None]:
-    def tell(report: EpochReport) -> None:
-        if report.validation_loss is not None and report.validation_accuracy is not None:
-            metrics = {
-                "loss": report.loss,
-                "validation_log_loss": report.validation_loss,
-                "validation_accuracy": report.validation_accuracy,
-            }
-            run.log_metrics(metrics, step=report.epoch)
-        listen(report)
-
-    return tell

@@ -20,6 +20,8 @@ from typing import Any
 # Who reads other people's reviews tells nobody about it: MLflow's usage reports are off unless asked for. MLflow
 # decides while it is imported, so this stands before the import.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# Files that are copied in milliseconds need no bar.
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 import pandas as pd
@@ -32,12 +34,16 @@ from mlflow.types.schema import Array
 
 import app
 from app.errors import RequestError
+from app.past_runs import PARENT, PastRun, RunFinder
+from app.registry import RegisteredVersion
+from app.serving.pyfunc import OUTPUT, OUTPUTS
 from data.splits import Splits
 
 STACK = ("tensorflow", "tensorflow-text", "keras", "keras-hub", "tokenizers", "mlflow", "numpy", "pandas")
 # What the code that is logged with a model imports.
 SERVING_REQUIREMENTS = ("tensorflow", "tensorflow-text", "tensorflow-serving-api", "protobuf", "numpy", "pandas")
 CHAMPION = "champion"
+DESCRIPTION = "mlflow.note.content"
 QUIET_LOGGERS = ("mlflow", "alembic")
 
 
@@ -47,7 +53,10 @@ class TrackingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Champion:
-    """A registered version that the alias `champion` points at, with what it was chosen by."""
+    """A registered version that the alias `champion` points at, with what it was chosen by.
+
+    data_fingerprint: of its splits, membership included; where it is the same, so is the validation split.
+    """
 
     version: str
     model: str
@@ -67,6 +76,7 @@ class Tracker:
         self.uri = tracking_uri(artifacts)
         named = os.environ.get("MLFLOW_TRACKING_URI")
         self._artifact_location = None if named else (artifacts / "mlruns").resolve()
+        self._cache = artifacts / "cache"
         for name in QUIET_LOGGERS:  # each start would list database migrations and pip's opinion of versions
             logging.getLogger(name).setLevel(logging.ERROR)
         if self._artifact_location:
@@ -80,13 +90,16 @@ class Tracker:
             self.client.search_experiments(max_results=1)
         except (MlflowException, OSError) as error:
             raise RequestError(f"MLflow cannot use {self.uri}: {_first_line(error)}") from error
+        self._finder = RunFinder(self.client, self.uri)
 
     @contextlib.contextmanager
-    def run(self, experiment: str, name: str) -> Iterator[Run]:
-        """Open a run called `name`. It ends FINISHED, or FAILED with the reason in the tag `error`."""
+    def run(self, experiment: str, name: str, *, nested: bool = False) -> Iterator[Run]:
+        """Open a run called `name`, `nested` in the one that is open. It ends FINISHED, or FAILED with the reason in
+        the tag `error`.
+        """
         with (
             _mlflow_errors(),
-            mlflow.start_run(experiment_id=self._experiment_id(experiment), run_name=name) as active,
+            mlflow.start_run(experiment_id=self._experiment_id(experiment), run_name=name, nested=nested) as active,
         ):
             mlflow.set_tags(stack_versions())
             try:
@@ -105,7 +118,8 @@ class Tracker:
         return Champion(
             version=str(version.version),
             model=tags.get("model", "?"),
-            data_fingerprint=tags.get("fingerprint.data", ""),
+            # Versions of before there was a fingerprint of the split have it under the name of the data.
+            data_fingerprint=tags.get("fingerprint.split", tags.get("fingerprint.data", "")),
             validation_log_loss=float(tags.get("validation_log_loss", "nan")),
         )
 
@@ -115,10 +129,66 @@ class Tracker:
             self.client.set_registered_model_alias(model_name, CHAMPION, version)
             self.client.set_model_version_tag(model_name, version, "export", str(export))
 
+    def find_runs(self, *references: str, experiment: str | None = None, latest: bool = False) -> tuple[PastRun, ...]:
+        """Return the runs of earlier commands that are meant, each once, in the order of the references.
+
+        A reference is a run's id or the start of it, `name@alias` or `name/version` of a registered model, or, where
+        `experiment` is given, a run's name there. Without references: all finished runs of `experiment`, newest
+        first, those of single seeds left out (see `seeds_of`); with `latest` the newest of each model.
+
+        Raises:
+            RequestError: nothing is meant by a reference, or more than one run; the message names what is there.
+        """
+        with _mlflow_errors():
+            if references:
+                found = [self._finder.of_reference(reference, experiment) for reference in references]
+            elif experiment is not None:
+                found = self._finder.of_experiment(experiment, latest=latest)
+            else:
+                raise RequestError("name runs, or an experiment")
+        return tuple({run.id: run for run in found}.values())
+
+    def seeds_of(self, run: PastRun) -> tuple[PastRun, ...]:
+        """Return the finished runs of a run's seeds, by seed; of a run of a single seed the run itself."""
+        with _mlflow_errors():
+            return tuple(self._finder.seeds_of(run))
+
+    def fetch(self, run_id: str, path: str) -> Path:
+        """Return where a run's artifact is on this disk: a file or a folder, downloaded from a server if need be.
+
+        What comes from a server is kept below `artifacts`/cache/runs. RequestError when the run has no such artifact.
+        """
+        with _mlflow_errors():
+            there = self._finder.artifacts_of(run_id)
+            if path.split("/")[0] not in there:
+                raise RequestError(f"run {run_id} has no artifact {path}. It has: {', '.join(there) or 'none'}")
+            if self._artifact_location:
+                return Path(self.client.download_artifacts(run_id, path))
+            target = self._cache / "runs" / run_id
+            target.mkdir(parents=True, exist_ok=True)
+            return Path(self.client.download_artifacts(run_id, path, str(target)))
+
+    def describe(self, run_id: str, markdown: str) -> None:
+        """Set the description that the UI shows above a run that has ended."""
+        with _mlflow_errors():
+            self.client.set_tag(run_id, DESCRIPTION, markdown)
+
     def attach(self, run_id: str, path: str, content: Mapping[str, Any]) -> None:
         """Add a JSON artifact to a run that has ended."""
         with _mlflow_errors():
             self.client.log_dict(run_id, dict(content), path)
+
+    def attach_files(self, run_id: str, folder: Path, path: str) -> None:
+        """Add the files of a folder as artifacts below `path` to a run that has ended."""
+        with _mlflow_errors():
+            self.client.log_artifacts(run_id, str(folder), path)
+
+    def attach_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Add metrics to a run that has ended; what is undefined (NaN) is left out."""
+        with _mlflow_errors():
+            for name, value in metrics.items():
+                if value == value:
+                    self.client.log_metric(run_id, name, value)
 
     def _experiment_id(self, name: str) -> str:
         experiment = self.client.get_experiment_by_name(name)
@@ -128,6 +198,63 @@ class Tracker:
         if experiment.lifecycle_stage == "deleted":  # in the UI, where that is one click
             self.client.restore_experiment(experiment.experiment_id)
         return str(experiment.experiment_id)
+
+    # What `app.promotion` needs: see `app.registry.Registry`.
+
+    def registered_version(self, reference: str) -> RegisteredVersion:
+        """Return the version that a run registered; the run as for `find_runs`.
+
+        Raises:
+            RequestError: nothing is meant by the reference, or the run registered no model.
+        """
+        (run,) = self.find_runs(reference)
+        with _mlflow_errors():
+            found = self.client.search_model_versions(f"run_id = '{run.id}'")
+            if found:
+                return _registered(max(found, key=lambda version: int(version.version)))
+            newest = self.client.search_model_versions(order_by=["creation_timestamp DESC"], max_results=5)
+        there = ", ".join(f"{version.run_id} ({_registered(version)})" for version in newest) or "none"
+        parent = run.tags.get(PARENT)
+        hint = f"The run it is part of is {parent}." if parent else f"Runs that did, newest first: {there}"
+        raise RequestError(f"run {run.id} ({run.name}) registered no model. {hint}")
+
+    def aliased_version(self, name: str, alias: str) -> RegisteredVersion | None:
+        """Return the version that an alias of a registered model points at, None where there is none."""
+        with _mlflow_errors():
+            models = self.client.search_registered_models(f"name = {_quoted(name)}")
+            version = models[0].aliases.get(alias) if models else None
+            return None if version is None else _registered(self.client.get_model_version(name, str(version)))
+
+    def aliased_models(self, alias: str) -> list[str]:
+        """Return the names of the registered models that have this alias, in order."""
+        with _mlflow_errors():
+            return sorted(model.name for model in self.client.search_registered_models() if alias in model.aliases)
+
+    def set_alias(self, name: str, alias: str, version: str | None) -> None:
+        """Point an alias at a version; None takes the alias away."""
+        with _mlflow_errors():
+            if version is None:
+                self.client.delete_registered_model_alias(name, alias)
+            else:
+                self.client.set_registered_model_alias(name, alias, version)
+
+    def tag_version(self, name: str, version: str, key: str, value: str) -> None:
+        """Set a tag of a registered version."""
+        with _mlflow_errors():
+            self.client.set_model_version_tag(name, version, key, value)
+
+    def download_saved_model(self, name: str, version: str, folder: Path) -> Path:
+        """Copy the SavedModel of a registered version below `folder` and return where it is."""
+        with _mlflow_errors():
+            uri = self.client.get_model_version_download_uri(name, version)
+            logged = mlflow.artifacts.download_artifacts(
+                uri, dst_path=str(folder), tracking_uri=self.uri, registry_uri=self.uri
+            )
+            of_pyfunc = mlflow.models.Model.load(logged).flavors.get("python_function", {})
+        saved_model = Path(logged) / of_pyfunc.get("data", "")
+        if not (saved_model / "saved_model.pb").is_file():
+            raise TrackingError(f"{name} version {version} is no SavedModel that was logged here")
+        return saved_model
 
 
 class Run:
@@ -150,7 +277,7 @@ class Run:
 
     def describe(self, markdown: str) -> None:
         """Set the description that the UI shows above the run."""
-        mlflow.set_tag("mlflow.note.content", markdown)
+        mlflow.set_tag(DESCRIPTION, markdown)
 
     def log_text(self, text: str, path: str) -> None:
         """Keep a text as an artifact."""
@@ -159,6 +286,10 @@ class Run:
     def log_json(self, content: Mapping[str, Any], path: str) -> None:
         """Keep a JSON object as an artifact."""
         mlflow.log_dict(dict(content), path)
+
+    def log_folder(self, folder: Path, path: str) -> None:
+        """Keep the files of a folder as artifacts below `path`."""
+        mlflow.log_artifacts(str(folder), path)
 
     def log_figure(self, figure: Figure, path: str) -> None:
         """Keep a figure as an artifact, PNG by the suffix of `path`."""
@@ -188,6 +319,7 @@ class Run:
                 name="model",
                 loader_module="app.serving.pyfunc",
                 data_path=str(saved_model),
+                model_config={OUTPUT: OUTPUTS[0]},  # only what stands here can be set otherwise when it is loaded
                 code_paths=[str(copy_serving_code(Path(folder)))],
                 pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in SERVING_REQUIREMENTS],
                 signature=text_signature(),
@@ -240,6 +372,16 @@ def _mlflow_errors() -> Iterator[None]:
         yield
     except MlflowException as error:
         raise TrackingError(f"MLflow: {_first_line(error)}") from error
+
+
+def _registered(version: Any) -> RegisteredVersion:
+    return RegisteredVersion(version.name, str(version.version), str(version.run_id), dict(version.tags))
+
+
+def _quoted(value: str) -> str:
+    """Write a value for a filter of MLflow, whose strings know no escapes."""
+    quote = '"' if "'" in value else "'"
+    return f"{quote}{value}{quote}"
 
 
 def _first_line(error: BaseException) -> str:

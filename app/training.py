@@ -12,8 +12,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from app.answers import Answers
 from app.calibration import fit_temperature, negative_log_likelihood, softmax
 from app.config import RunConfig
+from app.conformal import fit_threshold
 from app.fitting import History, Listener, fit
 from app.metrics import Evaluation, evaluate
 from data.card import DataCard, describe
@@ -43,7 +45,9 @@ class TrainedRun:
     model: keras.Model
     history: History
     temperature: float
+    conformal_threshold: float
     validation_log_loss: float
+    validation_logits: np.ndarray
     test_logits: np.ndarray
     test_probabilities: np.ndarray
     evaluation: Evaluation
@@ -52,6 +56,29 @@ class TrainedRun:
     def name(self) -> str:
         """Name of the model."""
         return self.config.model_name
+
+    def answers(self, name: str) -> dict[str, Answers]:
+        """Return the answers on validation and test, by split, as those of a model called `name`."""
+        logits = {"validation": self.validation_logits, "test": self.test_logits}
+        return {split: self._answers_on(split, name, of_split) for split, of_split in logits.items()}
+
+    def _answers_on(self, split: str, name: str, logits: np.ndarray) -> Answers:
+        splits = self.material.splits
+        rows, encoded = dict(splits.items())[split], dict(self.material.datasets.items())[split]
+        num_tokens = encoded.lengths - 1
+        group = {} if rows.groups is None else {splits.group_name or "group": rows.groups}
+        return Answers(
+            name=name,
+            label_names=splits.label_names,
+            texts=rows.texts,
+            label_ids=rows.label_ids.astype(np.int64),
+            logits=logits,
+            temperature=self.temperature,
+            num_tokens=num_tokens,
+            unknown_share=encoded.unknown / np.maximum(num_tokens, 1),
+            sequence_length=encoded.config.sequence_length,
+            columns={column: np.array(values, dtype=object) for column, values in {**group, **rows.columns}.items()},
+        )
 
 
 class Listening(Protocol):
@@ -72,10 +99,11 @@ def prepare(config: RunConfig, cache: Path, listener: Listening) -> Material:
     vocabulary = learn_vocabulary(splits.train.texts, config.vocabulary)
     datasets = make_datasets(splits, vocabulary, config.pipeline, cache)
     lengths = {name: encoded.lengths for name, encoded in datasets.items()}
-    unknown = {name: encoded.unknown for name, encoded in datasets.items()}
+    unknown = {name: int(encoded.unknown.sum()) for name, encoded in datasets.items()}
     card = describe(splits, lengths, unknown, config.pipeline.sequence_length)
     fingerprints = {
-        "data": splits.fingerprint,
+        "data": splits.rows_fingerprint,
+        "split": splits.fingerprint,
         "vocabulary": vocabulary.fingerprint,
         "pipeline": pipeline_fingerprint(config.pipeline),
     }
@@ -91,6 +119,9 @@ def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun
     model = portable_copy(model, config, material)  # from here on: what is evaluated is what is exported
     validation_logits = predict_logits(model, datasets.validation)
     temperature = fit_temperature(validation_logits, datasets.validation.label_ids)
+    threshold = fit_threshold(
+        datasets.validation.label_ids, softmax(validation_logits, temperature), config.calibration.coverage
+    )
     test_logits = predict_logits(model, datasets.test)
     test_probabilities = softmax(test_logits, temperature)
     return TrainedRun(
@@ -99,7 +130,9 @@ def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun
         model=model,
         history=history,
         temperature=temperature,
+        conformal_threshold=threshold,
         validation_log_loss=negative_log_likelihood(validation_logits, datasets.validation.label_ids, temperature),
+        validation_logits=validation_logits,
         test_logits=test_logits,
         test_probabilities=test_probabilities,
         evaluation=evaluate(datasets.test.label_ids, test_probabilities, material.splits.label_names),
@@ -139,7 +172,10 @@ def predict_logits(model: keras.Model, encoded: Encoded) -> np.ndarray:
     Raises:
         FloatingPointError: a logit is not finite.
     """
-    predict = tf.function(lambda token_ids: model(token_ids, training=False), reduce_retracing=True)
+    # Traced once for all lengths; called without its signature, TensorFlow warns of retracing from the third model on.
+    predict = tf.function(lambda token_ids: model(token_ids, training=False)).get_concrete_function(
+        tf.TensorSpec([None, None], tf.int32)
+    )
     logits = np.full((len(encoded), model.output_shape[-1]), np.nan)
     with _full_precision():
         for token_ids, _, positions in encoded.evaluation_batches():

@@ -84,13 +84,13 @@ class Encoded:
     """One split as token ids, cached, with what is needed to batch it.
 
     `rows` yields (token_ids int32[time], label_id int32[], position int64[]) in the order of the split;
-    `lengths` int64[n] are pieces before truncation, `unknown` counts `[UNK]` pieces over all rows.
+    `lengths` int64[n] are pieces before truncation, `[CLS]` included; `unknown` int64[n] those that are `[UNK]`.
     """
 
     rows: tf.data.Dataset
     label_ids: np.ndarray
     lengths: np.ndarray
-    unknown: int
+    unknown: np.ndarray
     config: PipelineConfig
 
     def __len__(self) -> int:
@@ -178,7 +178,7 @@ def encode_split(split: Split, tokenizer: Tokenizer, cache: Path) -> Encoded:
     lengths, unknown = np.array(counts, dtype=np.int64).reshape(-1, 2).T
     labels = tf.data.Dataset.from_tensor_slices(split.label_ids.astype(np.int32))
     rows = tf.data.Dataset.zip(tokenized.map(lambda ids, *_: ids), labels, tf.data.Dataset.range(len(split.texts)))
-    return Encoded(rows, split.label_ids, lengths, int(unknown.sum()), config)
+    return Encoded(rows, split.label_ids, lengths, unknown, config)
 
 
 def _without_position(token_ids: tf.Tensor, label_ids: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

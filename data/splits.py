@@ -5,8 +5,9 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from data.errors import DataError
 from data.sources import DataConfig, Progress, RawRows, load_rows
+from data.sources.rows import slice_key
 
 SPLITS = ("train", "validation", "test")
 
@@ -25,6 +27,7 @@ class Split:
     texts: tuple[str, ...]
     label_ids: np.ndarray  # int32[n], positions in label_names
     groups: tuple[str, ...] | None = None
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # the slice columns; null is ""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -49,6 +52,16 @@ class Splits:
         """Go over name and split: train, validation, test."""
         for name in SPLITS:
             yield name, getattr(self, name)
+
+    @cached_property
+    def rows_fingerprint(self) -> str:
+        """The sha256 (hex) of the texts with their labels, whatever their split and their order."""
+        digests = sorted(
+            hashlib.sha256(f"{len(text)} {text} {self.label_names[label_id]}".encode()).digest()
+            for _, part in self.items()
+            for text, label_id in zip(part.texts, part.label_ids, strict=True)
+        )
+        return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def load_splits(config: DataConfig, progress: Progress | None = None) -> Splits:
@@ -81,10 +94,9 @@ def make_splits(rows: RawRows, config: DataConfig) -> Splits:
     _check_labels_are_trained(frame, label_names, rows.origin)
     _check_no_split_is_empty(frame, rows.origin)
     counts = {"rows_read": len(rows.frame) + rows.blank, "blank": rows.blank, **dropped}
-    grouped = rows.group_name is not None
-    if grouped:
+    if rows.group_name is not None:
         counts["groups_on_two_sides"] = _shared_groups(frame)
-    parts = {split: _split_of(frame[frame["split"] == split], label_names, grouped) for split in SPLITS}
+    parts = {split: _split_of(frame[frame["split"] == split], label_names, rows) for split in SPLITS}
     return Splits(
         name=rows.name,
         origin=rows.origin,
@@ -256,12 +268,13 @@ def _choose_groups(pool: pd.DataFrame, share: float, seed: int) -> np.ndarray:
     return np.concatenate(parts[: max(1, count)])
 
 
-def _split_of(rows: pd.DataFrame, label_names: tuple[str, ...], grouped: bool) -> Split:
+def _split_of(frame: pd.DataFrame, label_names: tuple[str, ...], rows: RawRows) -> Split:
     ids = {name: i for i, name in enumerate(label_names)}
     return Split(
-        texts=tuple(rows["text"]),
-        label_ids=rows["label"].map(ids).to_numpy(dtype=np.int32),
-        groups=tuple(rows["group"]) if grouped else None,
+        texts=tuple(frame["text"]),
+        label_ids=frame["label"].map(ids).to_numpy(dtype=np.int32),
+        groups=tuple(frame["group"]) if rows.group_name is not None else None,
+        columns={name: tuple(frame[slice_key(name)]) for name in rows.slice_columns},
     )
 
 

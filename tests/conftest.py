@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +76,7 @@ class Silent:
     def failed(self, name: str, reason: str) -> None:
         self.told.append(f"failed {name}")
 
-    def compared(self, material: Material, comparison: Comparison) -> None:
+    def compared(self, material: Material, comparison: Comparison, notes: Sequence[str]) -> None:
         self.told.append("compared")
 
     def exported(self, outcome: Outcome) -> None:

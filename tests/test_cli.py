@@ -58,7 +58,7 @@ def test_help_imports_nothing_heavy():
         "heavy = {'tensorflow', 'keras', 'mlflow', 'pandas', 'sklearn', 'matplotlib', 'uvicorn'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
-    for command in ([], ["train"], ["serve"], ["predict"], ["verify"], ["ui"], ["demo"]):
+    for command in ([], ["train"], ["serve"], ["predict"], ["verify"], ["ui"], ["demo"], ["promote"]):
         ended = subprocess.run(
             [sys.executable, "-c", script, *command, "--help"], capture_output=True, text=True, cwd=PROJECT
         )
@@ -102,6 +102,11 @@ def test_the_three_ways_in_are_one_command_line():
         pytest.param(["predict", "a text", "--file", "reviews.csv"], "give texts or --file, not both"),
         pytest.param(["predict", "--file", "reviews.csv"], "--file and --output go together"),
         pytest.param(["ui"], "no runs yet"),
+        pytest.param(["promote"], "name the run to promote"),
+        pytest.param(["promote", "--rollback", "--gates", "gates.toml"], "--gates means nothing for it"),
+        pytest.param(["promote", "abc", "--gates", "absent.toml"], "no file of gates absent.toml"),
+        pytest.param(["promote", "abc"], "'abc' names no run"),
+        pytest.param(["promote", "--rollback"], "no model has a previous version to go back to"),
     ],
 )
 def test_a_wrong_request_is_one_message_and_exit_code_2(arguments, message, reviews, tmp_path, monkeypatch, capsys):

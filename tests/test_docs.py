@@ -22,6 +22,7 @@ import typer
 from test_imdb import imdb_files, pack
 
 import app
+from app.calibration import CalibrationConfig
 from app.cli import cli, main
 from app.config import FitConfig, RunConfig, resolve_config
 from data.pipeline import PipelineConfig
@@ -281,6 +282,8 @@ WAYS: dict[str, tuple[Callable[[Place, str], str], str]] = {
     "pip install": (Place.as_the_makefile_does, "downloads and installs"),
     ".venv/bin/python -m pytest": (Place.test_file, "runs tests"),
     "valence ui": (Place.help, "would not end"),
+    "valence compare": (Place.help, "names runs that the reader has; tests/test_compare_command.py runs it"),
+    "valence promote": (Place.help, "would move the champion that other pages ask; tests/test_promotion.py runs it"),
     "docker": (Place.as_planned, "needs a Docker daemon, a download and a GPU"),
     "tensorflow_model_server": (Place.as_planned, "is not installed with Valence"),
 }
@@ -416,7 +419,7 @@ def test_the_signature_recipe_adds_a_signature(contributed: Path, experiment, tm
     from app.serving.inspection import examine
 
     found = examine(tmp_path / "1")
-    assert found.signatures == ["logits", "serving_default", "text_statistics"]
+    assert found.signatures == ["logits", "predict_set", "serving_default", "text_statistics"]
     assert found.problems == []
 
 
@@ -454,6 +457,7 @@ def test_every_setting_is_documented_with_its_default():
         "Vocabulary": defaults(VocabularyConfig(), "vocabulary."),
         "Pipeline": defaults(PipelineConfig(), "pipeline."),
         "Fit": defaults(FitConfig(), "fit."),
+        "Calibration": defaults(CalibrationConfig(), "calibration."),
         **{f"Model: {name}": defaults(entry.config(), "model.") for name, entry in MODELS.items()},
     }
     assert documented_settings() == expected
@@ -462,7 +466,7 @@ def test_every_setting_is_documented_with_its_default():
 def test_no_section_of_the_configuration_is_left_out():
     assert set(RunConfig.model_fields) == {
         *("model_name", "seed", "deterministic"),
-        *("data", "vocabulary", "pipeline", "fit", "model"),
+        *("data", "vocabulary", "pipeline", "fit", "calibration", "model"),
     }
 
 

@@ -56,7 +56,8 @@ def test_a_run_keeps_its_resolved_configuration(experiment, client, runs):
     logged = runs["lstm"].data.params
     assert logged["model.hidden_dim"] == "8"
     assert logged["seed"] == "0"
-    assert {name: str(value) for name, value in config.flat().items() if value is not None} == logged
+    settings = {name: str(value) for name, value in config.flat().items() if value is not None}
+    assert logged == {**settings, "pyfunc.output": "table"}  # what MLflow adds of the model
     assert client.download_artifacts(runs["lstm"].info.run_id, "config.toml").endswith("config.toml")
 
 
@@ -69,18 +70,16 @@ def test_a_run_keeps_a_metric_for_every_epoch(experiment, client, runs):
 def test_a_run_keeps_what_was_measured_on_test_with_its_intervals(experiment, runs):
     evaluation, logged = experiment.run("linear").evaluation, runs["linear"].data.metrics
     for name, interval in evaluation.metrics.items():
-        assert [logged[f"test_{name}{end}"] for end in ("", "_low", "_high")] == [
-            interval.value,
-            interval.low,
-            interval.high,
-        ]
+        assert logged[f"test_{name}"] == interval.value
+        assert logged[f"test_interval/{name}_low"] == interval.low
+        assert logged[f"test_interval/{name}_high"] == interval.high
 
 
 def test_a_run_names_each_split_as_an_input(experiment, runs):
     inputs = runs["linear"].inputs.dataset_inputs
     contexts = {tag.value for one in inputs for tag in one.tags if tag.key == "mlflow.data.context"}
     assert contexts == {"train", "validation", "test"}
-    fingerprint = experiment.outcome.material.fingerprints["data"]
+    fingerprint = experiment.outcome.material.fingerprints["split"]
     assert {json.loads(one.dataset.source)["tags"]["fingerprint"] for one in inputs} == {fingerprint}
     assert {name: json.loads(one.dataset.profile)["num_rows"] for one in inputs for name in [context(one)]} == {
         name: len(split) for name, split in experiment.outcome.material.splits.items()
@@ -112,6 +111,8 @@ def test_a_run_keeps_files_and_figures(client, runs):
         "data_card.txt",
         "evaluation.json",
         "comparison.json",
+        "answers/answers.parquet",
+        "answers/answers.json",
         *(f"figures/{name}.png" for name in ("confusion_matrix", "reliability", "roc", "precision_recall", "training")),
     }
 
@@ -140,6 +141,26 @@ def test_the_logged_model_answers_as_the_export(experiment):
     expected = Predictor(experiment.outcome.export).predict(texts)
     assert answer["label"].tolist() == expected.labels
     np.testing.assert_array_equal(np.array(answer["probabilities"].tolist(), "float32"), expected.probabilities)
+
+
+@pytest.mark.filterwarnings("ignore")  # MLflow's evaluator warns of its own use of pandas and scikit-learn
+def test_mlflow_s_own_evaluation_of_the_logged_model_gives_our_figures(experiment):
+    mlflow.set_tracking_uri(Tracker(experiment.artifacts).uri)
+    mlflow.set_experiment(experiment_name="evaluations")
+    test, label_names = experiment.outcome.material.splits.test, experiment.outcome.material.splits.label_names
+    labels = [label_names[label_id] for label_id in test.label_ids]
+    frame = pd.DataFrame({"text": list(test.texts), "label": labels}, dtype=object)
+    found = mlflow.models.evaluate(
+        "models:/reviews@champion",
+        frame,
+        targets="label",
+        model_type="classifier",
+        model_config={"pyfunc.output": "label"},
+        evaluator_config={"log_explainer": False},
+    )
+    ours = experiment.outcome.champion.evaluation.metrics
+    assert found.metrics["accuracy_score"] == pytest.approx(ours["accuracy"].value)
+    assert found.metrics["f1_score"] == pytest.approx(ours["macro_f1"].value)
 
 
 def test_the_logged_code_imports_nothing_that_its_requirements_do_not_name(tmp_path):

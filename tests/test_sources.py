@@ -224,6 +224,43 @@ def test_a_row_without_a_group_is_refused(tmp_path: Path) -> None:
         load(path, group_column="film")
 
 
+# Slice columns
+
+
+def test_slice_columns_are_carried_as_strings_and_null_as_the_empty_one(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"text": ["a", "b", " "], "label": ["x", "y", "x"], "year": [1999.0, None, 2001.0]})
+    frame["split"] = ["train", "train", "train"]
+    rows = load(write_table(tmp_path / "t.jsonl", frame), slice_columns=("year", "label"))
+    assert rows.slice_columns == ("year", "label")
+    assert rows.frame["slice year"].tolist() == ["1999", ""]
+    assert rows.frame["slice label"].tolist() == rows.frame["label"].tolist() == ["x", "y"]
+
+
+def test_slice_columns_come_from_every_file(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.csv", "text,label,year\na,x,1\nb,y,2\n")
+    test = write(tmp_path / "test.csv", "text,label\nc,x\n")
+    with pytest.raises(DataError, match=r"test\.csv has no column 'year'\. It has: text, label\."):
+        load(train, test=test, slice_columns=("year",))
+
+
+def test_an_unknown_slice_column_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "text,label,year\na,x,1\n")
+    with pytest.raises(
+        DataError, match=r"no column 'yaer'\. It has: text, label, year\. Did you mean --slice-column year"
+    ):
+        load(path, slice_columns=("yaer",))
+
+
+def test_a_slice_column_named_twice_is_refused() -> None:
+    with pytest.raises(ValidationError, match="'year' is named more than once"):
+        DataConfig(slice_columns=("year", "year"))
+
+
+def test_a_folder_has_no_slice_columns(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="--slice-column means nothing for the source"):
+        load(tmp_path, slice_columns=("year",))
+
+
 # Names and paths
 
 

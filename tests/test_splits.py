@@ -4,6 +4,7 @@ import subprocess
 import sys
 import unicodedata
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +299,26 @@ def test_the_fingerprint_changes_with_text_label_membership_and_label_names() ->
     renamed: list[Row] = [(text, label + "!", place, None) for text, label, place, _ in rows()]
     variants = [rows(), rows(text="y"), rows(label="b"), rows(place="validation"), renamed]
     assert len({split(variant).fingerprint for variant in variants}) == len(variants)
+
+
+def test_the_fingerprint_of_the_rows_is_that_of_texts_and_labels_alone() -> None:
+    given: list[Row] = [("1", "a", "train", None), ("2", "b", "train", None), ("3", "a", "validation", None)]
+    rows: list[Row] = [*given, ("4", "b", "test", None), ("5", "a", "test", None)]
+    moved: list[Row] = [*given, ("4", "b", "test", None), ("5", "a", "validation", None)]
+    plain = split(rows).rows_fingerprint
+    assert plain == split(rows[::-1]).rows_fingerprint == split(moved).rows_fingerprint
+    relabelled: list[Row] = [*given, ("4", "b", "test", None), ("5", "b", "test", None)]
+    retold: list[Row] = [*given, ("4", "b", "test", None), ("6", "a", "test", None)]
+    assert len({plain, split(relabelled).rows_fingerprint, split(retold).rows_fingerprint}) == 3
+
+
+def test_slice_columns_stay_with_their_texts() -> None:
+    rows = raw(plain(40))
+    frame = rows.frame.assign(**{"slice number": [text.split()[1] for text in rows.frame["text"]]})
+    splits = make_splits(replace(rows, frame=frame, slice_columns=("number",)), DataConfig(source="t.csv"))
+    for _, part in splits.items():
+        assert part.columns["number"] == tuple(text.split()[1] for text in part.texts)
+    assert splits.fingerprint == split(plain(40)).fingerprint
 
 
 # What holds for any rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +17,18 @@ GOLDEN_FILE = "golden.json"
 
 @dataclass(frozen=True)
 class Golden:
-    """Texts of the test split with the labels and probabilities that Keras gave when it was evaluated."""
+    """Texts of the test split with the labels and probabilities that Keras gave when it was evaluated.
+
+    `in_set` says which labels are in each text's conformal set, with `threshold` as the least probability; both are
+    None in an export from before there were sets.
+    """
 
     label_names: list[str]
     texts: list[str]
     labels: list[str]
     probabilities: np.ndarray  # float64[texts, label names]
+    threshold: float | None = None
+    in_set: np.ndarray | None = None  # bool[texts, label names]
 
 
 def read_golden(version_folder: Path) -> Golden:
@@ -32,8 +39,7 @@ def read_golden(version_folder: Path) -> Golden:
             f"{version_folder} holds no {EXTRA_FOLDER}/{GOLDEN_FILE}, so there is nothing to compare with"
         )
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        golden = Golden(**{**content, "probabilities": np.array(content["probabilities"], np.float64)})
+        golden = _golden(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{file} cannot be read as golden answers: {error}") from error
     rows, columns = len(golden.texts), len(golden.label_names)
@@ -43,7 +49,16 @@ def read_golden(version_folder: Path) -> Golden:
             f" {golden.probabilities.shape} for {columns} label names: expected a label and a row for each text, and"
             " at least one text"
         )
+    if golden.in_set is not None and golden.in_set.shape != (rows, columns):
+        raise RequestError(f"{file} holds sets of shape {golden.in_set.shape}: expected {(rows, columns)}")
     return golden
+
+
+def _golden(content: dict[str, Any]) -> Golden:
+    values = {**content, "probabilities": np.array(content["probabilities"], np.float64)}
+    if "in_set" in content or "threshold" in content:
+        values |= {"in_set": np.array(content["in_set"], np.bool_), "threshold": float(content["threshold"])}
+    return Golden(**values)
 
 
 def encoded(texts: list[str]) -> np.ndarray:

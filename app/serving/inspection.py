@@ -13,11 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2, node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from app.serving.array_text import write_tensors
-from app.serving.golden import EXTRA_FOLDER, read_golden
+from app.serving.calibration import (
+    SETS_SIGNATURE,
+    TEMPERATURE_NODE,
+    THRESHOLD_NODE,
+    calibration_problems,
+    read_calibration,
+)
+from app.serving.golden import EXTRA_FOLDER, Golden, read_golden
 from app.serving.parity import SAVED_MODEL, compare, keras_row, problems
 from app.serving.predictor import Predictor
 from app.serving.questions import questions
@@ -48,7 +56,12 @@ def examine_with_answers(version_folder: Path) -> tuple[Verification, Answers]:
         differing_labels=evaluated.differing,
         signatures=sorted(asked),
         warmup_records=warmup_records,
-        problems=[*_graph_problems(version_folder), *_warmup_problems(warmup_records), *problems(rows)],
+        problems=[
+            *_graph_problems(version_folder),
+            *_calibration_problems(version_folder, golden, SETS_SIGNATURE in asked),
+            *_warmup_problems(warmup_records),
+            *problems(rows),
+        ],
         roads=rows,
     )
     return found, answers
@@ -63,6 +76,14 @@ def main(version_folder: Path) -> None:
 def _warmup_problems(records: int) -> Iterator[str]:
     if not records:
         yield f"{EXTRA_FOLDER}/{WARMUP_FILE} is missing or empty"
+
+
+def _calibration_problems(version_folder: Path, golden: Golden, has_sets: bool) -> Iterator[str]:
+    constants: dict[str, set[float]] = {TEMPERATURE_NODE: set(), THRESHOLD_NODE: set()}
+    for node in answering_nodes(version_folder):
+        if node.op == "Const" and node.name in constants:
+            constants[node.name].add(float(tf.make_ndarray(node.attr["value"].tensor)))
+    yield from calibration_problems(read_calibration(version_folder), constants, golden, has_sets)
 
 
 def answering_nodes(version_folder: Path) -> list[node_def_pb2.NodeDef]:

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from app.serving.array_text import Tensors
-from app.serving.golden import Golden, encoded
+from app.serving.expectation import TOLERANCE, Expectation, expectations
+from app.serving.golden import Golden
 from app.serving.signatures import DEFAULT_SIGNATURE
 
 KERAS, SAVED_MODEL, C_API, REST, GRPC = "Keras", "SavedModel", "C API", "REST", "gRPC"
 TENSORFLOW_SERVING = "TensorFlow Serving"
-# Between two probabilities. Of other numbers: relative to the expected one where that is larger than 1.
-TOLERANCE = 1e-5
 HEADINGS = ("Road", "Signature", "Texts", "Labels equal", "Largest difference", "Allowed")
 
 
@@ -75,35 +74,34 @@ def compare(road: str, answers: Tensors, golden: Golden, reference: Tensors | No
 
     Without `reference` the road is the reference. The rows come in the order of the answers.
     """
-    return [_row(road, name, answer, golden, reference) for name, answer in answers.items()]
+    known = expectations(golden)
+    return [_row(road, name, answer, known.get(name), reference) for name, answer in answers.items()]
 
 
-def _row(road: str, name: str, answer: Mapping[str, np.ndarray], golden: Golden, reference: Tensors | None) -> RoadRow:
-    expected: Mapping[str, np.ndarray]
-    if name == DEFAULT_SIGNATURE:
-        expected, held_against = _evaluated(golden), "the evaluation's"
-        free = _near_ties(golden)
+def _row(
+    road: str, name: str, answer: Mapping[str, np.ndarray], known: Expectation | None, reference: Tensors | None
+) -> RoadRow:
+    if known is not None:
+        held_against = "the evaluation's"
     elif reference is not None:
-        expected, held_against = reference[name], f"the {SAVED_MODEL}'s"
-        free = np.zeros(1, bool)
+        known, held_against = Expectation(dict(reference[name]), {}), f"the {SAVED_MODEL}'s"
     else:
         return RoadRow(road, name, _rows(answer))
-    wrong_form = list(_wrong_forms(answer, expected))
+    rows = _rows(known.outputs)
+    wrong_form = list(_wrong_forms(answer, known.outputs))
     if wrong_form:
-        return RoadRow(road, name, _rows(expected), problems=wrong_form)
-    return _judged(RoadRow(road, name, _rows(expected)), answer, expected, free, held_against)
+        return RoadRow(road, name, rows, problems=wrong_form)
+    return _judged(RoadRow(road, name, rows), answer, known, held_against)
 
 
-def _judged(
-    row: RoadRow, answer: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], free: np.ndarray, against: str
-) -> RoadRow:
+def _judged(row: RoadRow, answer: Mapping[str, np.ndarray], known: Expectation, against: str) -> RoadRow:
     found: list[str] = []
     exact = np.ones(row.texts, bool)
     largest = 0.0
-    for name, wanted in expected.items():
+    for name, wanted in known.outputs.items():
         if _is_exact(wanted):
             same = _by_row(np.asarray(answer[name] == wanted), row.texts).all(axis=1)
-            same = np.asarray(same | free if name == "label" else same)
+            same = np.asarray(same | known.free.get(name, False))
             exact &= same
             found += _inexact(name, same, against)
         else:
@@ -112,24 +110,6 @@ def _judged(
             found += _too_far(name, differences, against)
     difference = largest if np.isfinite(largest) else None
     return RoadRow(row.road, row.signature, row.texts, int(exact.sum()), difference, problems=found)
-
-
-def _evaluated(golden: Golden) -> dict[str, np.ndarray]:
-    """What `serving_default` answers if it answers as Keras did."""
-    return {
-        "probabilities": golden.probabilities,
-        "confidence": golden.probabilities.max(axis=1),
-        "label": encoded(golden.labels),
-        "classes": np.tile(encoded(golden.label_names), (len(golden.texts), 1)),
-    }
-
-
-def _near_ties(golden: Golden) -> np.ndarray:
-    """bool[texts]: where the two best labels are so close that rounding may decide either way."""
-    if len(golden.label_names) < 2:
-        return np.zeros(len(golden.texts), bool)
-    runner_up, best = np.sort(golden.probabilities, axis=1)[:, -2:].T
-    return np.asarray(best - runner_up <= 2 * TOLERANCE)
 
 
 def _wrong_forms(answer: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> Iterator[str]:
@@ -170,7 +150,7 @@ def _rows(outputs: Mapping[str, np.ndarray]) -> int:
 
 def _inexact(name: str, same: np.ndarray, against: str) -> Iterator[str]:
     if not same.all():
-        what = {"label": "labels", "classes": "rows of label names"}.get(name, f"answers in {name!r}")
+        what = {"label": "labels", "classes": "rows of label names", "in_set": "sets"}.get(name, f"answers in {name!r}")
         yield f"{(~same).sum()} of {len(same)} {what} differ from {against}, the first at text {_first(~same)}"
 
 

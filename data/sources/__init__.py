@@ -18,7 +18,7 @@ SOURCES: dict[str, Callable[[DataConfig, Progress | None], RawRows]] = {
 }
 
 # What only some kinds of source can use: an option that would be ignored is refused instead.
-COLUMNS = ("text_column", "label_column", "split_column", "group_column")
+COLUMNS = ("text_column", "label_column", "split_column", "group_column", "slice_columns")
 FILES = ("validation", "test")
 
 
@@ -50,6 +50,6 @@ def _load(config: DataConfig, progress: Progress | None) -> RawRows:
 
 def _refuse(config: DataConfig, *fields: str) -> None:
     for field in fields:
-        if getattr(config, field) is not None:
-            option = "--" + field.replace("_", "-")
+        if getattr(config, field) not in (None, ()):
+            option = "--" + field.replace("_", "-").removesuffix("s")
             raise DataError(f"{option} means nothing for the source {config.source!r}: leave it out.")

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from data.errors import DataError
-from data.sources.rows import SPLIT_NAMES, DataConfig
+from data.sources.rows import SPLIT_NAMES, DataConfig, slice_key
 from data.sources.tables import Table
 
 # What people call the two columns, for the "did you mean" when `text` or `label` is not there.
@@ -20,12 +20,13 @@ OTHER_NAMES = {
 
 
 def rows_of(table: Table, config: DataConfig, split: str | None) -> pd.DataFrame:
-    """Return the table's rows with the columns text, label, split and group, indexed by their places.
+    """Return the table's rows with the columns text, label, split, group and slices, indexed by their places.
 
     Args:
         split: the split that the whole file is; None where a column of the file may say it.
 
-    A null or blank text is None. A label is its string: 3 and 3.0 are "3", true is "true".
+    A null or blank text is None. A label is its string: 3 and 3.0 are "3", true is "true". So is the value of a
+    slice column, whose null is "".
 
     Raises:
         DataError: a column is missing or holds another type; a label, split or group is null or unknown.
@@ -46,9 +47,18 @@ def rows_of(table: Table, config: DataConfig, split: str | None) -> pd.DataFrame
             for text, (value, place) in zip(texts, _cells(table, group_column), strict=True)
         ]
     splits = _splits(table, config) if split is None else [split] * len(texts)
-    return pd.DataFrame(
-        {"text": texts, "label": labels, "split": splits, "group": groups}, index=table.places, dtype=object
-    )
+    columns = {"text": texts, "label": labels, "split": splits, "group": groups, **_slices(table, config)}
+    return pd.DataFrame(columns, index=table.places, dtype=object)
+
+
+def _slices(table: Table, config: DataConfig) -> dict[str, list[str]]:
+    found = {name: find_column(table.name, table.columns, name, "slice") for name in config.slice_columns}
+    return {
+        slice_key(name): [
+            "" if _is_null(value) else _name(value, place, column, "slice") for value, place in _cells(table, column)
+        ]
+        for name, column in found.items()
+    }
 
 
 def find_column(file: str, columns: Collection[str], name: str, role: str) -> str:
@@ -84,7 +94,7 @@ def _text(value: Any, place: str, column: str) -> str | None:
 
 
 def _name(value: Any, place: str, column: str, role: str) -> str:
-    """Return the string of a label or a group, which may be a str, an int, a whole float or a bool."""
+    """Return the string of a label, a group or a slice, which may be a str, an int, a whole float or a bool."""
     if _is_null(value):
         raise DataError(f"{place}: the {role} (column {column!r}) is empty. Fill it in, or remove the row.")
     if isinstance(value, str):

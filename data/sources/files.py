@@ -27,7 +27,7 @@ def load_files(config: DataConfig) -> RawRows:
             raise DataError("--split-column is for one file with all splits; here each has its own.")
         frame = pd.concat([rows_of(read_table(path), config, split) for split, path in files.items()])
     origin = ", ".join(path.name for path in files.values())
-    return make_rows(Path(config.source).stem, frame, origin, config.group_column)
+    return make_rows(Path(config.source).stem, frame, origin, config.group_column, config.slice_columns)
 
 
 def load_folder(config: DataConfig) -> RawRows:

@@ -1,0 +1,169 @@
+"""The command `compare`: models that were trained at any time, side by side, with a report to keep."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.padding import Padding
+
+from app.errors import RequestError
+
+if TYPE_CHECKING:
+    from app.compared import Compared
+    from app.comparing import Wanted
+    from data.sources import DataConfig
+
+PLAIN_WIDTH = 100  # of lines when nobody says how wide the window is
+INDENT = 2
+
+
+def compare(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="MLflow run ids or their start, name@champion, name/3, experiments, or SavedModel folders.",
+        ),
+    ],
+    data: Annotated[Path | None, typer.Option(help="Labelled texts that SavedModel folders are asked.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of the texts in --data.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of the labels in --data.")] = None,
+    slice_column: Annotated[
+        list[str] | None, typer.Option(help="Column of --data to look at parts of it by; may be repeated.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="The HTML report; JSON and CSV files go beside it.")] = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Compare what was not trained and measured alike.")] = False,
+    margin: Annotated[
+        float | None, typer.Option(help="Points of accuracy that do not matter: tests whether models are equivalent.")
+    ] = None,
+    price_per_cpu_hour: Annotated[float | None, typer.Option(help="What an hour of CPU costs.")] = None,
+    price_per_error: Annotated[float | None, typer.Option(help="What a wrong answer costs.")] = None,
+    learning_curve: Annotated[
+        bool, typer.Option("--learning-curve", help="Train each model on 10, 20, 50 and 100% of the rows: slow.")
+    ] = False,
+    leaks: Annotated[bool, typer.Option("--leaks/--no-leaks", help="Look for near-duplicates across splits.")] = True,
+    costs: Annotated[bool, typer.Option("--costs/--no-costs", help="Time the models beside each other.")] = True,
+    artifacts: Annotated[
+        Path, typer.Option(envvar="VALENCE_ARTIFACTS", help="Folder of runs, exports and caches.")
+    ] = Path("artifacts"),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on standard output, the rest on standard error.")
+    ] = False,
+) -> None:
+    """Compare trained models on the same test texts, with a report of what stands behind the figures."""
+    stream = sys.stderr if as_json else sys.stdout
+    console = Console(file=stream, width=None if stream.isatty() else PLAIN_WIDTH)
+    _check(output, margin)
+    from app.quiet import import_tensorflow
+
+    console.print("loading ...", highlight=False)
+    import_tensorflow()
+    from app.comparing import Wanted
+
+    wanted = Wanted(
+        references=tuple(models),
+        made=datetime.now().astimezone().strftime("%-d %B %Y, %H:%M %Z"),
+        data=_data(data, text_column, label_column, slice_column or []),
+        anyway=anyway,
+        margin=None if margin is None else margin / 100,
+        price_per_cpu_hour=price_per_cpu_hour,
+        price_per_error=price_per_error,
+        learning_curve=learning_curve,
+        leaks=leaks,
+        costs=costs,
+    )
+    compared, page = _carry_out(console, wanted, artifacts, output)
+    if as_json:
+        print(json.dumps(compared.to_dict(), ensure_ascii=False, indent=2, allow_nan=False))
+    show(console, compared)
+    _end(console, compared, page)
+
+
+def show(console: Console, compared: Compared) -> None:
+    """Print the table, the verdict, and the most telling findings in a few lines each."""
+    from app.display import comparison_table, write_wrapped
+    from app.highlights import highlights
+
+    title = f"{compared.setting.name}: {compared.num_examples:,} test {compared.setting.noun}, 95% intervals"
+    console.print(f"\n[bold]{title}[/bold]" if console.is_terminal else f"\n{title}", highlight=False)
+    if compared.unfair_label:
+        write_wrapped(console, compared.unfair_label)
+    console.print(Padding(comparison_table(compared.comparison.table()), (0, 0, 1, INDENT)))
+    for sentence in compared.sentences:
+        write_wrapped(console, sentence, INDENT)
+    for heading, sentences in highlights(compared):
+        console.print(f"\n{heading}", highlight=False)
+        for sentence in sentences:
+            write_wrapped(console, sentence, INDENT)
+    if compared.missing:
+        console.print("\nNot looked at", highlight=False)
+        for what, why in compared.missing.items():
+            write_wrapped(console, f"{what}: {why}", INDENT)
+
+
+def _check(output: Path | None, margin: float | None) -> None:
+    """Refuse before TensorFlow takes its seconds."""
+    if output is not None and output.suffix.lower() not in (".html", ".htm"):
+        raise RequestError(f"--output {output}: the report is an HTML file, so its name ends in .html")
+    if output is not None and output.is_dir():
+        raise RequestError(f"--output {output} is a folder; name the file of the report")
+    if margin is not None and not 0 < margin < 100:
+        raise RequestError(f"--margin {margin:g}: points of accuracy, above 0 and below 100")
+
+
+def _data(
+    file: Path | None, text_column: str | None, label_column: str | None, slice_columns: list[str]
+) -> DataConfig | None:
+    from data.sources import DataConfig
+
+    if file is None:
+        given = {"--text-column": text_column, "--label-column": label_column, "--slice-column": slice_columns}
+        for option, value in given.items():
+            if value:
+                raise RequestError(f"{option} is a column of --data, which is not given")
+        return None
+    return DataConfig(
+        source=str(file), text_column=text_column, label_column=label_column, slice_columns=tuple(slice_columns)
+    )
+
+
+def _carry_out(console: Console, wanted: Wanted, artifacts: Path, output: Path | None) -> tuple[Compared, Path]:
+    """Compare, write the report, and keep it with every run that was compared."""
+    from app.comparing import compare_named, keep_report
+    from app.display import TerminalReporter
+    from app.report.files import default_page, write_report
+    from app.tracking import Tracker
+
+    reporter = TerminalReporter(console)
+    try:
+        # MLflow prints to standard output, which belongs to --json.
+        with contextlib.redirect_stdout(sys.stderr):
+            tracker = Tracker(artifacts)
+            compared = compare_named(wanted, tracker, artifacts / "cache", reporter)
+            page = output or default_page(compared, artifacts)
+            write_report(compared, page)
+            keep_report(compared, tracker)
+    finally:
+        reporter.close()
+    return compared, page
+
+
+def _end(console: Console, compared: Compared, page: Path) -> None:
+    from app.cli import next_commands
+
+    console.print(f"\nReport: {page}", highlight=False, soft_wrap=True)
+    runs = {one.name: one.run_ids[0] for one in compared.contestants if one.run_ids}
+    best = compared.names[0]
+    commands = [("valence ui", "the report is among each run's artifacts, under comparison/")] if runs else []
+    if best in runs:
+        commands.append((f"valence promote {runs[best]}", f"make {best} champion, if it passes the gates"))
+    elif not runs:
+        commands.append(("python serve.py", "serve the champion"))
+    next_commands(console, *commands)

@@ -1,0 +1,81 @@
+"""The report as files: the page, the same as JSON, and the long lists as CSV to be labelled anew."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from app.analysis.disagreements import FORMULA, NUMBER
+from app.analysis.label_errors import Suspects
+from app.analysis.slices import Slice
+from app.compared import Compared
+from app.report.page import render
+from data.sources.rows import safe_name
+
+PAGE = "report.html"
+JSON = "comparison.json"
+
+
+def write_report(compared: Compared, page: Path) -> None:
+    """Write the page, and `comparison.json` and the CSV files beside it; the folder is made if need be."""
+    page.parent.mkdir(parents=True, exist_ok=True)
+    for name, frame in _frames(compared).items():
+        frame.to_csv(page.with_name(name), index=False, encoding="utf-8")
+    content = json.dumps(compared.to_dict(), ensure_ascii=False, indent=2, allow_nan=False)
+    page.with_name(JSON).write_text(content + "\n", encoding="utf-8")
+    page.write_text(render(compared), encoding="utf-8")
+
+
+def default_page(compared: Compared, artifacts: Path) -> Path:
+    """Where a comparison's page goes: the same place for the same models on the same data."""
+    return artifacts / "reports" / safe_name(compared.setting.name) / safe_name("-".join(compared.names)) / PAGE
+
+
+def metrics_of(compared: Compared) -> dict[str, dict[str, float]]:
+    """For each model the differences to every other one as metrics: `difference_accuracy_against_lstm` and its ends."""
+    found: dict[str, dict[str, float]] = {name: {} for name in compared.names}
+    for pair in compared.comparison.pairs:
+        for name, interval in pair.metrics.items():
+            for model, other, signed in ((pair.first, pair.second, interval), (pair.second, pair.first, -interval)):
+                key = f"difference_{name}_against_{other}"
+                found[model] |= {key: signed.value, f"{key}_low": signed.low, f"{key}_high": signed.high}
+    return found
+
+
+def _frames(compared: Compared) -> dict[str, pd.DataFrame]:
+    findings = compared.findings
+    frames = {f"label_suspects_{split}.csv": _suspects(found) for split, found in findings.suspects.items()}
+    frames["slices.csv"] = pd.DataFrame([_slice(one) for one in findings.slices])
+    if findings.disagreements is not None:
+        frames["disagreements.csv"] = findings.disagreements.relabelling()
+    return frames
+
+
+def _suspects(found: Suspects) -> pd.DataFrame:
+    columns = ["row", "text", "label", "suggested", "margin", "new_label"]
+    rows = [
+        [one.row, _inert(one.text), _inert(one.label), _inert(one.suggested), round(one.margin, 4), ""]
+        for one in found.rows
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _inert(cell: str) -> str:
+    """As `Disagreements.relabelling` has it: text that a spreadsheet does not run as a formula."""
+    return f"'{cell}" if FORMULA.match(cell) and not NUMBER.match(cell) else cell
+
+
+def _slice(one: Slice) -> dict[str, object]:
+    row: dict[str, object] = {"feature": one.feature, "value": one.value, "texts": one.rows}
+    for model in one.models:
+        row |= {
+            f"{model.model} accuracy": model.accuracy.value,
+            f"{model.model} accuracy elsewhere": model.rest.value,
+            f"{model.model} corrected p": model.corrected,
+        }
+    for pair in one.pairs:
+        row[f"{pair.first} - {pair.second}"] = pair.difference.value
+        row[f"{pair.first} - {pair.second} corrected p"] = pair.corrected
+    return row

@@ -1,0 +1,232 @@
+"""Sections about single texts: disagreements, slices, truncation, leaks, and labels that may be wrong."""
+
+from __future__ import annotations
+
+from app import wording
+from app.analysis.label_errors import Suspects
+from app.analysis.slices import Slice
+from app.analysis.truncation import Ledger
+from app.compared import Compared
+from app.highlights import (
+    disagreement_sentences,
+    leak_sentences,
+    slice_sentences,
+    suspect_sentences,
+    truncation_sentences,
+)
+from app.report.tables import Cell, Column, Table, cut_note, number_cell, share_cell, text_cell
+from app.report.view import Part, Section
+from app.statistics import Interval
+
+MOST_DISAGREEMENTS = 500
+MOST_SUSPECTS = 200
+NOBODY = "none"
+
+
+def disagreements(compared: Compared) -> Section | None:
+    """Every text the models answer differently, those all were sure of first; None for a single model."""
+    found = compared.findings.disagreements
+    if found is None:
+        return None
+    said = list(disagreement_sentences(compared))
+    if compared.several_seeds:
+        exported = (f"{one.name} {one.seed_names[one.exported]}" for one in compared.contestants if len(one.seeds) > 1)
+        said.append(f"Of several seeds the exported one is shown: {', '.join(exported)}.")
+    if not found.rows:
+        return Section("disagreements", "Where they disagree", tuple(said))
+    columns = (
+        Column("text", "text"),
+        Column("label", "label", choose=True),
+        *(Column(name) for name in found.models),
+        Column("who is right", "label", choose=True),
+        Column("row"),
+    )
+    rows = tuple(
+        (
+            text_cell(row.text),
+            Cell(row.label),
+            *(
+                Cell(
+                    f"{'✓' if answer.is_right else '✗'} {answer.label} {answer.probability:.2f}",
+                    key=answer.probability,
+                    class_="good" if answer.is_right else "bad",
+                )
+                for answer in row.answers
+            ),
+            Cell(", ".join(row.right) or NOBODY),
+            Cell(str(row.row), key=row.row),
+        )
+        for row in found.rows[:MOST_DISAGREEMENTS]
+    )
+    note = cut_note(len(rows), len(found.rows), "disagreements", "disagreements.csv")
+    caption = "Those that all models were sure of first. A model's column has its answer and how probable it thinks it."
+    table = Table("disagreements-table", caption, columns, rows, note, "disagreements.csv")
+    return Section("disagreements", "Where they disagree", tuple(said), (Part(tables=(table,)),))
+
+
+def slices(compared: Compared) -> Section:
+    """Every slice with each model's accuracy on it and the rest, the surest to be worse first."""
+    found = compared.findings.slices
+    if not found:
+        return Section("slices", "Slices", slice_sentences(compared))
+    models = [one.model for one in found[0].models]
+    columns = (
+        Column("slice", "text"),
+        Column("texts"),
+        *(Column(name) for name in models),
+        Column("largest gap"),
+        Column("corrected p"),
+        *((Column("models differ", "text"),) if found[0].pairs else ()),
+    )
+    caption = (
+        "Accuracy on each kind of text, the surest to be worse than the rest first; the gap is to the rest, in points."
+    )
+    table = Table("slices-table", caption, columns, tuple(_slice_row(one) for one in found), export="slices.csv")
+    return Section("slices", "Slices", slice_sentences(compared), (Part(tables=(table,)),))
+
+
+def truncation(compared: Compared) -> Section:
+    """What is cut, of which class, and what other sequence lengths would cut and cost."""
+    ledgers = compared.findings.ledgers
+    cutting = [ledger for ledger in ledgers.values() if ledger.total.pieces_lost > 0]
+    # Models that read equally much cut the same texts, and their prices are the same.
+    by_length = {ledger.sequence_length: ledger for ledger in cutting}
+    parts = [_cut_part(ledger) for ledger in by_length.values()]
+    return Section("truncation", "Truncation", truncation_sentences(compared), tuple(parts))
+
+
+def leaks(compared: Compared) -> Section:
+    """Near-duplicates between splits, and accuracy without them."""
+    found = compared.findings.leaks
+    if found is None:
+        why = compared.missing.get("leaks", "the texts of the training split were not at hand")
+        return Section("leaks", "Leaks between splits", (f"Not looked for: {why}.",))
+    shares = Table(
+        "leaked",
+        "Texts with a near-duplicate in another split.",
+        (Column("split", "name"), Column("also in", "label"), Column("texts"), Column("with one"), Column("share")),
+        tuple(
+            (
+                Cell(one.split),
+                Cell(one.other_split),
+                Cell(f"{one.rows:,}"),
+                Cell(f"{one.with_twin:,}"),
+                Cell(_percent(one.share)),
+            )
+            for one in found.leaked
+        ),
+        sortable=False,
+    )
+    scores = Table(
+        "scores-without",
+        "Accuracy on the test split with and without the texts that have one.",
+        (Column("model", "name"), Column("all"), Column("without them"), Column("only them")),
+        tuple(
+            (Cell(one.model), *(Cell(wording.interval(part)) for part in (one.every, one.without_twins, one.twins)))
+            for one in found.scores
+        ),
+        sortable=False,
+    )
+    return Section("leaks", "Leaks between splits", leak_sentences(compared), (Part(tables=(shares, scores)),))
+
+
+def labels(compared: Compared) -> Section:
+    """Labels that are probably wrong, the surest first, to be looked at again."""
+    parts = []
+    for split, found in compared.findings.suspects.items():
+        if found.rows:
+            parts.append(Part(f"In the {split} split", tables=(_suspects_table(split, found),)))
+    how = (
+        "Of test texts the models' mean probability speaks against the label; of training texts a bag of words that "
+        "was trained without them. A suspect is a text to look at, not an error that is proven."
+    )
+    why = compared.missing.get("label errors in training")
+    said = (*suspect_sentences(compared), how, *((f"Training rows were not looked at: {why}.",) if why else ()))
+    return Section("labels", "Labels that may be wrong", said, tuple(parts))
+
+
+def _slice_row(one: Slice) -> tuple[Cell, ...]:
+    surest = min(one.models, key=lambda model: model.p_value)
+    gap = surest.accuracy.value - surest.rest.value
+    corrected = min(model.corrected for model in one.models)
+    differing = [pair for pair in one.pairs if pair.is_different]
+    differ = "; ".join(f"{pair.first} − {pair.second} {wording.points(pair.difference)}" for pair in differing)
+    return (
+        Cell(one.name),
+        number_cell(f"{one.rows:,}", one.rows),
+        *(
+            Cell(wording.interval(model.accuracy), key=model.accuracy.value, class_="bad" if model.is_worse else "")
+            for model in one.models
+        ),
+        number_cell(f"{surest.model} {100 * gap:+.1f}", gap),
+        number_cell(wording.p_value(corrected).removeprefix("p = ").removeprefix("p "), corrected),
+        *((Cell(differ or "not shown"),) if one.pairs else ()),
+    )
+
+
+def _cut_part(ledger: Ledger) -> Part:
+    by_class = Table(
+        f"cut-{ledger.sequence_length}",
+        f"What {ledger.sequence_length:,} pieces cut, by class.",
+        (Column("texts", "name"), Column("number"), Column("cut"), Column("pieces lost")),
+        tuple(
+            (Cell(one.name), Cell(f"{one.rows:,}"), Cell(_percent(one.share_cut)), Cell(f"{one.pieces_lost:.1%}"))
+            for one in (ledger.total, *ledger.by_class)
+        ),
+        sortable=False,
+    )
+    prices = Table(
+        f"prices-{ledger.sequence_length}",
+        "Other sequence lengths: what they would cut, and their work as a multiple of the present one's.",
+        (
+            Column("pieces read", "name"),
+            Column("texts cut"),
+            Column("pieces lost"),
+            Column("work, linear"),
+            Column("work, attention"),
+        ),
+        tuple(
+            (
+                Cell(f"{one.sequence_length:,}{' (now)' if one.sequence_length == ledger.sequence_length else ''}"),
+                Cell(f"{one.share_cut:.1%}"),
+                Cell(f"{one.pieces_lost:.1%}"),
+                Cell(f"{one.linear:.2f}"),
+                Cell(f"{one.quadratic:.2f}"),
+            )
+            for one in ledger.prices
+        ),
+        sortable=False,
+    )
+    return Part(f"Models that read {ledger.sequence_length:,} pieces", tables=(by_class, prices))
+
+
+def _suspects_table(split: str, found: Suspects) -> Table:
+    rows = tuple(
+        (
+            text_cell(one.text),
+            Cell(one.label),
+            Cell(one.suggested),
+            share_cell(one.margin),
+            Cell(str(one.row), key=one.row),
+        )
+        for one in found.rows[:MOST_SUSPECTS]
+    )
+    file = f"label_suspects_{split}.csv"
+    return Table(
+        f"suspects-{split}",
+        "The surest first. Margin: probability of the given label less that of the likeliest other one.",
+        (
+            Column("text", "text"),
+            Column("label", "label", choose=True),
+            Column("suggested", "label", choose=True),
+            Column("margin"),
+            Column("row"),
+        ),
+        rows,
+        cut_note(len(rows), len(found.rows), "suspects", file),
+        file,
+    )
+
+
+def _percent(share: Interval) -> str:
+    return f"{share.value:.1%} [{share.low:.1%}, {share.high:.1%}]"

@@ -1,0 +1,149 @@
+"""The report as files: what is in them, and that nothing of the data gets out of its place."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from app.compared import Compared
+from app.report.files import metrics_of
+from app.report.page import render
+from app.report.text_sections import MOST_DISAGREEMENTS
+from report.made import FORMULA, HOSTILE, LONG, made_compared
+
+
+class Outline(HTMLParser):
+    """What a page holds: elements by name, ids, headings by level, and that every element is closed."""
+
+    VOID = frozenset({"meta", "link", "img", "br", "input"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.names: list[str] = []
+        self.ids: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def text(report: Path) -> str:
+    return report.read_text(encoding="utf-8")
+
+
+def test_hostile_texts_and_names_are_text(text: str):
+    assert HOSTILE not in text
+    assert "&lt;script&gt;window.hacked = 1&lt;/script&gt;" in text
+    assert "{{ 7 * 7 }}" in text
+    assert "<b>bad</b>" not in text
+    outline = Outline(text)
+    assert outline.names.count("script") == 1
+    assert "img" not in outline.names
+    assert not [entry for entry in outline.attributes if entry[1].startswith("on")]
+
+
+def test_the_markup_is_whole_and_its_ids_are_one_of_a_kind(text: str):
+    outline = Outline(text)
+    assert outline.open == []
+    assert len(outline.ids) == len(set(outline.ids))
+    levels = [int(name[1]) for name in outline.names if re.fullmatch(r"h[1-6]", name)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    assert outline.names.count("table") == outline.names.count("caption") > 10
+
+
+def test_nothing_outside_the_file_is_needed(text: str):
+    outline = Outline(text)
+    links = [value for _, name, value in outline.attributes if name in ("href", "src", "action", "data", "srcset")]
+    assert links
+    assert [link for link in links if not link.startswith(("#", "data:"))] == []
+    assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|localStorage|sessionStorage|alert\(", text)
+
+
+def test_every_link_within_the_page_leads_somewhere(text: str):
+    outline = Outline(text)
+    links = [value[1:] for _, name, value in outline.attributes if name == "href" and value.startswith("#")]
+    assert len(links) > 10
+    assert set(links) <= set(outline.ids)
+
+
+def test_the_first_screen_says_the_verdict_and_what_it_rests_on(compared: Compared, text: str):
+    head = text[: text.index("</header>")]
+    assert re.search(r"<h1>[^<]*(better than|cannot be told apart|borderline)[^<]*</h1>", head)
+    assert "On 300 test examples, the same for every model." in head
+    assert "Trained with several seeds" in head
+    assert text.index("</header>") < text.index('class="forest"') < text.index("<nav")
+
+
+def test_a_long_text_is_folded_away_and_cut(text: str):
+    assert text.count("<details>") >= 1
+    assert LONG not in text
+    assert re.search(r"<summary>a very long text .{200,280} \.\.\.</summary>", text)
+    assert re.search(r'<div class="whole">a very long text .* \(5,\d\d\d characters\)</div>', text)
+
+
+def test_what_makes_a_comparison_unfair_stands_above_the_verdict():
+    said = "not a fair comparison: the tuning budget: lstm 30 min, linear and transformer 0 min"
+    unfair = made_compared(unfair=said, curves=False)
+    text = render(unfair)
+    label = f"N{said[1:]}."
+    assert text.index(label) < text.index("<h1>")
+    assert f"<caption>{label} Best accuracy first" in text
+    assert unfair.sentences[0] == unfair.to_dict()["sentences"][0] == label
+    assert unfair.to_dict()["unfair"] == said
+    assert "--learning-curve" in text
+
+
+def test_a_large_comparison_stays_below_two_megabytes_and_says_what_it_left_out():
+    large = made_compared(tests=1289, curves=False)
+    text = render(large)
+    assert len(large.findings.disagreements.rows) > MOST_DISAGREEMENTS
+    assert f"The first {MOST_DISAGREEMENTS} of {len(large.findings.disagreements.rows):,} disagreements" in text
+    assert len(text.encode()) < 2_000_000
+
+
+def test_json_has_the_verdict_and_every_finding(compared: Compared, report: Path):
+    content = json.loads(report.with_name("comparison.json").read_text(encoding="utf-8"))
+    assert content["sentences"] == list(compared.comparison.sentences)
+    assert [model["name"] for model in content["models"]] == ["linear", "lstm", "transformer"]
+    assert all(content["findings"].values())
+    assert content["lock"][1] == {"what": "the tuning budget", "same": False, "values": ["0 min", "30 min", "0 min"]}
+
+
+def test_csv_files_hold_whole_texts_and_no_formula(compared: Compared, report: Path):
+    for name in ("disagreements.csv", "label_suspects_test.csv", "label_suspects_train.csv", "slices.csv"):
+        with report.with_name(name).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert rows, name
+        assert not [cell for row in rows for cell in row.values() if re.match(r"[=+@]|-[^\d]", cell or "")]
+    with report.with_name("disagreements.csv").open(encoding="utf-8", newline="") as file:
+        texts = [row["text"] for row in csv.DictReader(file)]
+    assert len(texts) == len(compared.findings.disagreements.rows)
+    assert f"'{FORMULA} 0" in texts
+    assert f"{LONG} 0" in texts
+
+
+def test_metrics_say_the_difference_from_either_side(compared: Compared):
+    metrics = metrics_of(compared)
+    forth, back = "difference_accuracy_against_lstm", "difference_accuracy_against_transformer"
+    assert metrics["transformer"][forth] == -metrics["lstm"][back]
+    assert metrics["transformer"][f"{forth}_low"] == -metrics["lstm"][f"{back}_high"]
+    assert metrics["lstm"][f"{back}_low"] < metrics["lstm"][back] < metrics["lstm"][f"{back}_high"]
