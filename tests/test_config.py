@@ -122,7 +122,8 @@ def test_a_value_that_is_no_section_takes_no_key():
         ),
         (
             "pipelin.batch_size=3",
-            "unknown setting pipelin. Known: data, deterministic, fit, model, model_name, pipeline, seed, vocabulary. "
+            "unknown setting pipelin. Known: data, deterministic, fit, model, model_name, pipeline, seed, "
+            "seeds, tuning_budget_minutes, vocabulary. "
             "Did you mean pipeline?",
         ),
         (

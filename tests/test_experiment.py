@@ -169,24 +169,33 @@ def test_the_logged_code_imports_nothing_that_its_requirements_do_not_name(tmp_p
         "google": "protobuf",
         "tensorflow_text": "tensorflow-text",
     }
-    web_server = {"rest.py", "server.py"}  # what serves HTTP is not what MLflow loads
-    for file in copy_serving_code(tmp_path).rglob("*.py"):
-        if file.name in web_server:
-            continue
+    package = copy_serving_code(tmp_path)
+    for file in reached(package.parent, package / "serving" / "pyfunc.py"):
         for module in imported(file):
-            assert module in sys.stdlib_module_names or provided.get(module, module) in {
-                *SERVING_REQUIREMENTS,
-                "app",
-            }, f"{file.name} imports {module}"
+            top = module.split(".")[0]
+            assert top in sys.stdlib_module_names or provided.get(top, top) in {*SERVING_REQUIREMENTS, "app"}, (
+                f"{file.name} imports {module}"
+            )
+
+
+def reached(root: Path, start: Path) -> set[Path]:
+    """The files of the package that importing `start` imports; not those that only serve HTTP or gRPC."""
+    found, left = set(), [start]
+    while left:
+        file = left.pop()
+        if file.is_file() and file not in found:
+            found.add(file)
+            left += [root / f"{module.replace('.', '/')}.py" for module in imported(file)]
+    return found
 
 
 def imported(file: Path) -> set[str]:
     names = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module.split(".")[0])
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
 
 
