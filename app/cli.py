@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED, EXIT_REQUEST = 1, 2
 PLAIN_WIDTH = 100  # of lines when nobody says how wide the window is
+QUICK_ROWS = 20_000  # of training, up to which the report after `train` looks at them too
 DEMO_MODELS = ["linear", "lstm", "transformer"]
 DEMO_TEXTS = ["A small gem of a movie that defies classification.", "By the end, I was looking for the exit."]
 
@@ -148,7 +150,7 @@ def demo(settings: Settings = None, artifacts: Artifacts = DEFAULT_ARTIFACTS, as
     _greet(console)
     reporter = _reporter(console)
     outcome = _run(_resolve(DEMO_MODELS, None, settings or [], artifacts), artifacts, reporter)
-    answers = _serve_once(outcome, reporter)
+    answers = _serve_once(outcome, artifacts, reporter)
     if as_json:
         _print_json({**outcome.to_dict(), "served": answers})
     next_commands(
@@ -348,9 +350,22 @@ def _run(configs: Sequence[RunConfig], artifacts: Path, reporter: TerminalReport
     try:
         # MLflow prints to standard output, which belongs to --json.
         with contextlib.redirect_stdout(sys.stderr):
-            return run_experiment(configs, artifacts, reporter)
+            outcome = run_experiment(configs, artifacts, reporter)
+            if len(outcome.candidates) > 1:
+                _report(outcome, artifacts, reporter)
+            return outcome
     finally:
         reporter.close()
+
+
+def _report(outcome: Outcome, artifacts: Path, reporter: TerminalReporter) -> None:
+    """Write the comparison's report; what takes minutes on many texts is left to `valence compare`."""
+    from app.comparing import report_of_experiment
+
+    reporter.doing("writing the report")
+    thorough = len(outcome.material.splits.train) <= QUICK_ROWS
+    made = datetime.now().astimezone().strftime("%-d %B %Y, %H:%M %Z")
+    reporter.reported(report_of_experiment(outcome, artifacts, made, thorough=thorough))
 
 
 def _exit_if_any_failed(outcome: Outcome) -> None:
@@ -359,14 +374,14 @@ def _exit_if_any_failed(outcome: Outcome) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _serve_once(outcome: Outcome, reporter: TerminalReporter) -> list[Answer]:
+def _serve_once(outcome: Outcome, artifacts: Path, reporter: TerminalReporter) -> list[Answer]:
     """Start the embedded server on the export, ask it two reviews over HTTP, stop it."""
     from app.prediction import predict_texts
     from app.remote import RemoteClassifier
     from app.serving.server import serve_in_background
 
     name = outcome.material.splits.name
-    with serve_in_background(name, outcome.export.parent) as url:
+    with serve_in_background(name, artifacts / "exports" / name) as url:
         reporter.stage("Serve", [f"POST {url}/v1/models/{name}:predict"])
         answers = predict_texts(RemoteClassifier(url, name), DEMO_TEXTS)
     for answer in answers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Literal
 
 from rich import box
@@ -91,20 +92,14 @@ class TerminalReporter:
             self.line(sentence)
 
     def exported(self, outcome: Outcome) -> None:
-        """Show where the champion went and how far it was checked."""
-        checked = outcome.champion.verification
-        megabytes = sum(file.stat().st_size for file in outcome.export.rglob("*") if file.is_file()) / 1e6
-        lines = [
-            f"{outcome.export}   {megabytes:.1f} MB; {checked.golden_texts} golden answers equal to "
-            f"{checked.largest_difference:.0e} in a fresh process"
-        ]
-        lines += _why_champion(outcome)
-        if outcome.was_better_before and outcome.before:
-            lines.append(
-                f"The champion until now, {outcome.before.model} (registered version {outcome.before.version}), "
-                f"was better on the same validation split ({outcome.before.validation_log_loss:.3f})."
-            )
-        self.stage("Export", lines)
+        """Show which model was the best, whether it took the champion's place, and how far it was checked."""
+        self._quiet()
+        self.stage("Export", [*_why_best(outcome), *_what_is_served(outcome)])
+
+    def reported(self, page: Path) -> None:
+        """Tell where the comparison's report is."""
+        self._quiet()
+        self.line(f"report: {page}")
 
     def _quiet(self) -> None:
         if self._bar is not None:
@@ -126,7 +121,7 @@ class TerminalReporter:
         write_wrapped(self._console, text, INDENT)
 
 
-def _why_champion(outcome: Outcome) -> list[str]:
+def _why_best(outcome: Outcome) -> list[str]:
     """Say by what the model was chosen, where there were several, and by what the seed."""
     champion, run = outcome.champion, outcome.champion.run
     seeds = len(champion.seeds)
@@ -134,9 +129,28 @@ def _why_champion(outcome: Outcome) -> list[str]:
     lines = []
     if len(outcome.candidates) > 1:
         loss = f"{champion.validation_log_loss:.3f}"
-        lines.append(f"champion: {run.name}, the lowest calibrated log loss on validation ({loss}{over})")
+        lines.append(f"best: {run.name}, the lowest calibrated log loss on validation ({loss}{over})")
     if seeds > 1:
         lines.append(f"exported: seed {run.config.seed}, the lowest of its seeds ({run.validation_log_loss:.3f})")
+    return lines
+
+
+def _what_is_served(outcome: Outcome) -> list[str]:
+    """Say where the new champion is, or why the champion until now stays."""
+    promotion, checked = outcome.promotion, outcome.champion.verification
+    if promotion.export is None:
+        return [
+            f"the champion stays {promotion.champion}; the gates refused {outcome.champion.run.name}:",
+            *(f"{gate.name}: {gate.figure}; {gate.reason}" for gate in promotion.refused_by),
+            f"with other limits: valence promote {promotion.version.run_id} --gates FILE",
+        ]
+    megabytes = sum(file.stat().st_size for file in promotion.export.rglob("*") if file.is_file()) / 1e6
+    lines = [
+        f"{promotion.export}   {megabytes:.1f} MB; {checked.golden_texts} golden answers equal to "
+        f"{checked.largest_difference:.0e} in a fresh process"
+    ]
+    if promotion.gates:
+        lines.append(f"champion instead of {promotion.champion}: every gate passed. Back: valence promote --rollback")
     return lines
 
 

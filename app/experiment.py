@@ -15,8 +15,10 @@ from typing import Any, Protocol
 from app.candidates import Candidate, Seed, as_contender, best_seed, choose_champion, evaluate_together
 from app.comparison import Comparison, compare
 from app.config import RunConfig
-from app.export import publish, write_saved_model
+from app.export import write_saved_model
 from app.fitting import EpochReport, History
+from app.gates import Gates
+from app.promotion import Promotion, crown_winner
 from app.run_records import (
     description,
     log_epoch,
@@ -29,7 +31,7 @@ from app.run_records import (
 )
 from app.serving.predictor import Predictor
 from app.serving.verification import VerificationError, verify
-from app.tracking import Champion, Run, Tracker
+from app.tracking import Run, Tracker
 from app.training import Material, prepare, train
 
 LATENCY_TEXTS = 50
@@ -67,8 +69,8 @@ class Reporter(Protocol):
 class Outcome:
     """What came of an experiment.
 
-    `export` is the champion's version folder; `failures` name of a model or seed -> reason; `before` the champion
-    until now.
+    `champion` is the best of the candidates; `promotion` tells whether it also took the place of the champion until
+    now, which the gates may refuse. `failures` name of a model or seed -> reason.
     """
 
     material: Material
@@ -76,17 +78,12 @@ class Outcome:
     failures: dict[str, str]
     comparison: Comparison
     champion: Candidate
-    export: Path
-    before: Champion | None
+    promotion: Promotion
 
     @property
-    def was_better_before(self) -> bool:
-        """Whether the champion until now did better on the same data: its validation split is the same."""
-        return (
-            self.before is not None
-            and self.before.data_fingerprint == self.material.fingerprints["split"]
-            and self.before.validation_log_loss < self.champion.run.validation_log_loss
-        )
+    def export(self) -> Path | None:
+        """The new version folder that is served; None where the gates kept the champion until now."""
+        return self.promotion.export
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a program would read, JSON-able."""
@@ -97,33 +94,30 @@ class Outcome:
             "comparison": self.comparison.to_dict(),
             "failures": self.failures,
             "champion": self.champion.run.name,
-            "export": str(self.export),
+            "export": str(self.export) if self.export else None,
+            "promotion": self.promotion.to_dict(),
         }
 
 
 def run_experiment(configs: Sequence[RunConfig], artifacts: Path, reporter: Reporter) -> Outcome:
-    """Train every configuration on the same material and export the best.
+    """Train every configuration on the same material and export the best, unless a better one is champion already.
 
-    The champion is the model with the lowest log loss on validation, after calibration, on average over its seeds: the
-    test split only measures, it chooses nothing.
+    The best is the model with the lowest log loss on validation, after calibration, on average over its seeds: the
+    test split chooses nothing. It can only forbid: against a champion on the same data the best has to pass the gates.
     """
     tracker = Tracker(artifacts)
     with _folder_for_now(artifacts / "cache", "token-ids-") as cache:
         material = prepare(configs[0], cache, reporter)
         reporter.prepared(material)
-        # Beside the versions, so that publishing is a rename; the dot keeps TensorFlow Serving from looking inside.
-        exports = artifacts / "exports" / material.splits.name
-        with _folder_for_now(exports, ".writing-") as aside:
-            candidates, failures = make_candidates(configs, material, tracker, aside, reporter)
-            champion = choose_champion(candidates)
-            comparison = compare([as_contender(candidate) for candidate in candidates])
-            reporter.compared(material, comparison, [one.note for one in candidates if one.note])
-            version = publish(champion.saved_model, exports)
-    before = tracker.champion(material.splits.name)
-    tracker.crown(material.splits.name, champion.registered_version, version)
+        with _folder_for_now(artifacts / "cache", "saved-models-") as folder:
+            candidates, failures = make_candidates(configs, material, tracker, folder, reporter)
+    comparison = compare([as_contender(candidate) for candidate in candidates])
+    reporter.compared(material, comparison, [one.note for one in candidates if one.note])
+    champion = choose_champion(candidates)
+    promotion = crown_winner(tracker, champion.run_id, artifacts / "exports", Gates())
     for candidate in candidates:
         note_verdict(tracker, candidate, comparison)
-    outcome = Outcome(material, candidates, failures, comparison, champion, version, before)
+    outcome = Outcome(material, candidates, failures, comparison, champion, promotion)
     reporter.exported(outcome)
     return outcome
 

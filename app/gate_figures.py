@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from app.analysis.costs import measure_speeds
 from app.answers import Answers
-from app.calibration import expected_calibration_error
+from app.calibration import calibration_error_by_chance, expected_calibration_error
 from app.errors import RequestError
 from app.gates import Figures, Latency, Parity, SliceChange
 from app.serving.predictor import Predictor
@@ -45,6 +45,7 @@ def measure(challenger: Side, champion: Side | None) -> Figures:
         count=len(answers),
         accuracy_difference=None if champion is None else accuracy_difference(answers, champion.answers),
         expected_calibration_error=expected_calibration_error(answers.label_ids, answers.probabilities),
+        calibration_error_by_chance=float(np.quantile(calibration_error_by_chance(answers.probabilities), 0.95)),
         slices=() if champion is None else slice_changes(answers, champion.answers),
         latency=measure_latency(challenger, champion),
         parity=check_parity(challenger.saved_model),

@@ -119,11 +119,12 @@ def crown_winner(
     """What `train` does with its best model: it becomes champion unless one on the same data stands in its way.
 
     Against a champion on the same data and the same split it has to pass the gates. Without one, or where that one
-    was measured on other texts, there is nothing to hold it against: it becomes champion at once.
+    was measured on other texts or is not exported, there is nothing to hold it against: it becomes champion at once.
     """
     version = registry.registered_version(run_id)
     champion = registry.aliased_version(version.name, CHAMPION)
-    if champion is not None and not differences(version, champion):
+    is_served = bool(version_folders(exports / version.name))
+    if champion is not None and is_served and not differences(version, champion):
         return promote(registry, run_id, exports, gates, measure=measure)
     with _turn(registry, version.name, exports) as turn:
         return turn.conclude(turn.stage(version), ())

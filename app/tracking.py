@@ -13,7 +13,6 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,19 +50,6 @@ QUIET_LOGGERS = ("mlflow", "alembic")
 
 class TrackingError(RuntimeError):
     """The tracking server or store did not do what it was asked."""
-
-
-@dataclass(frozen=True)
-class Champion:
-    """A registered version that the alias `champion` points at, with what it was chosen by.
-
-    data_fingerprint: of its splits, membership included; where it is the same, so is the validation split.
-    """
-
-    version: str
-    model: str
-    data_fingerprint: str
-    validation_log_loss: float
 
 
 class Tracker:
@@ -109,27 +95,6 @@ class Tracker:
             except BaseException as error:
                 mlflow.set_tag("error", f"{type(error).__name__}: {_first_line(error)}")
                 raise
-
-    def champion(self, model_name: str) -> Champion | None:
-        """Return the registered version that is champion now, if there is one."""
-        try:
-            version = self.client.get_model_version_by_alias(model_name, CHAMPION)
-        except MlflowException:
-            return None
-        tags = version.tags
-        return Champion(
-            version=str(version.version),
-            model=tags.get("model", "?"),
-            # Versions of before there was a fingerprint of the split have it under the name of the data.
-            data_fingerprint=tags.get("fingerprint.split", tags.get("fingerprint.data", "")),
-            validation_log_loss=float(tags.get("validation_log_loss", "nan")),
-        )
-
-    def crown(self, model_name: str, version: str, export: Path) -> None:
-        """Point the alias `champion` at a registered version and note where it was exported to."""
-        with _mlflow_errors():
-            self.client.set_registered_model_alias(model_name, CHAMPION, version)
-            self.client.set_model_version_tag(model_name, version, "export", str(export))
 
     def find_runs(self, *references: str, experiment: str | None = None, latest: bool = False) -> tuple[PastRun, ...]:
         """Return the runs of earlier commands that are meant, each once, in the order of the references.

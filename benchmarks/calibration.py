@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from app.calibration import expected_calibration_error, fit_temperature, softmax
+from app.calibration import calibration_error_by_chance, expected_calibration_error, fit_temperature, softmax
 from app.conformal import coverage_report, fit_threshold, prediction_sets
 
 COVERAGE_WITHIN = 0.02
@@ -119,17 +119,8 @@ def measure(logits: dict[str, np.ndarray], coverage: float) -> dict[str, Any]:
         "sets": coverage_report(test_ids, prediction_sets(probabilities, threshold)).to_dict(),
         "calibration_error_before": expected_calibration_error(test_ids, softmax(logits["test_logits"])),
         "calibration_error": expected_calibration_error(test_ids, probabilities),
-        "calibration_error_by_chance": by_chance(probabilities),
+        "calibration_error_by_chance": float(calibration_error_by_chance(probabilities, draws=DRAWS).mean()),
     }
-
-
-def by_chance(probabilities: np.ndarray) -> float:
-    """The calibration error to expect on these texts of probabilities that are exactly right: a mean of many draws."""
-    generator = np.random.default_rng(0)
-    cumulative = probabilities.cumsum(axis=1)
-    cumulative[:, -1] = 1
-    drawn = ((generator.random((len(probabilities), 1)) > cumulative).sum(axis=1) for _ in range(DRAWS))
-    return float(np.mean([expected_calibration_error(label_ids, probabilities) for label_ids in drawn]))
 
 
 def describe(run: dict[str, Any]) -> str:

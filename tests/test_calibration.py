@@ -10,6 +10,7 @@ from app.calibration import (
     BINS,
     TEMPERATURES,
     bin_ids,
+    calibration_error_by_chance,
     check_probabilities,
     expected_calibration_error,
     fit_temperature,
@@ -156,3 +157,14 @@ def test_float32_softmax_is_accepted():
     exponentials = np.exp(logits)
     label_ids = np.zeros(50, dtype=np.int32)
     check_probabilities(label_ids, exponentials / exponentials.sum(axis=1, keepdims=True))
+
+
+def test_exactly_right_probabilities_show_the_calibration_error_of_chance():
+    generator = np.random.default_rng(3)
+    first = generator.uniform(0.5, 1, 400)
+    probabilities = np.column_stack([first, 1 - first])
+    expected = calibration_error_by_chance(probabilities)
+    label_ids = (generator.random((300, 400)) > first).astype(int)
+    found = [expected_calibration_error(ids, probabilities) for ids in label_ids]
+    assert expected.mean() == pytest.approx(np.mean(found), rel=0.05)
+    assert np.quantile(expected, 0.95) == pytest.approx(np.quantile(found, 0.95), rel=0.1)

@@ -241,12 +241,15 @@ def test_a_model_that_diverges_does_not_take_the_others_with_it(reviews, tmp_pat
     assert failed.data.tags["error"].startswith("FloatingPointError")
 
 
-def test_a_worse_champion_says_so(experiment, reviews):
+def test_a_worse_model_does_not_take_the_champion_s_place(experiment, reviews):
     worse = small_config("lstm", reviews, "model.epochs=1", "model.learning_rate=1e-6")
     outcome = run_experiment([worse], experiment.artifacts, Silent())
-    assert outcome.was_better_before
-    assert outcome.before.model == experiment.outcome.champion.run.name
-    assert outcome.export.name == "2"
+    assert not outcome.promotion.moved
+    assert outcome.export is None
+    assert "accuracy" in [gate.name for gate in outcome.promotion.refused_by]
+    assert outcome.promotion.champion.run_id == experiment.outcome.champion.run_id
+    champion = Tracker(experiment.artifacts).aliased_version("reviews", "champion")
+    assert champion.run_id == experiment.outcome.champion.run_id
 
 
 def test_a_store_that_cannot_be_used_is_refused_before_any_work(monkeypatch, reviews, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from app.errors import RequestError
 from app.gates import (
     GATES,
+    AccuracyGate,
     Figures,
     Gates,
     Latency,
@@ -26,22 +27,26 @@ GOOD = Figures(
     count=1_289,
     accuracy_difference=Interval(0.004, -0.008, 0.016),
     expected_calibration_error=0.03,
+    calibration_error_by_chance=0.04,
     slices=(SliceChange("label fresh", 742, Interval(-0.01, -0.03, 0.01)),),
     latency=Latency(2.7, 0.9),
     parity=Parity(64, 7e-8, None),
 )
 
 
+LIMITS = Gates(accuracy=AccuracyGate(margin=0.01))
+
+
 def result(name: str, gates: Gates | None = None, **changed):
     """The verdict of one gate where the figures are good but for what is given."""
     (found,) = (
-        one for one in evaluate_gates(gates or Gates(), dataclasses.replace(GOOD, **changed)) if one.name == name
+        one for one in evaluate_gates(gates or LIMITS, dataclasses.replace(GOOD, **changed)) if one.name == name
     )
     return found
 
 
 def test_good_figures_pass_every_gate_and_are_shown():
-    results = evaluate_gates(Gates(), GOOD)
+    results = evaluate_gates(LIMITS, GOOD)
     assert [one.name for one in results] == list(GATES)
     assert all(one.passed for one in results)
     assert [one.reason for one in results] == [""] * 5
@@ -56,11 +61,12 @@ def test_good_figures_pass_every_gate_and_are_shown():
 
 def test_all_gates_are_evaluated_even_if_the_first_fails():
     results = evaluate_gates(
-        Gates(),
+        LIMITS,
         Figures(
             count=1_289,
             accuracy_difference=Interval(-0.1, -0.12, -0.08),
             expected_calibration_error=0.2,
+            calibration_error_by_chance=0.04,
             slices=(SliceChange("label rotten", 547, Interval(-0.2, -0.25, -0.15)),),
             latency=Latency(30.0, 1.0),
             parity=Parity(64, math.inf, "labels differ"),
@@ -104,6 +110,14 @@ def test_calibration_is_held_against_its_limit():
     assert not failed.passed
     assert failed.reason == "0.025 above the limit on 1,289 texts"
     assert not result("calibration", expected_calibration_error=math.nan).passed
+
+
+def test_few_texts_may_show_the_calibration_error_that_chance_explains():
+    few = result("calibration", expected_calibration_error=0.19, calibration_error_by_chance=0.2)
+    assert few.passed
+    assert few.reason == "above the limit, but 1,289 texts show up to 0.200 by chance"
+    failed = result("calibration", expected_calibration_error=0.25, calibration_error_by_chance=0.2)
+    assert failed.reason == "0.050 above the limit on 1,289 texts"
 
 
 def test_a_slice_fails_that_lost_more_than_allowed_and_not_by_chance():
