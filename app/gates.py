@@ -121,8 +121,8 @@ class Figures:
     """What the gates judge a challenger by, on `count` test texts.
 
     `accuracy_difference`, challenger less champion as a fraction of 1, is None where there is no champion, and
-    `slices` is empty then. `calibration_error_by_chance` is the most that exactly right probabilities show, in 95 of 100
-    cases.
+    `slices` is empty then. `calibration_error_by_chance` is the most that exactly right probabilities show in 95 of
+    100 cases.
     """
 
     count: int
