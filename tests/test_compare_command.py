@@ -116,7 +116,7 @@ def test_an_unlike_pair_is_refused_by_name_and_labelled_when_wanted_anyway(
         tracker.client.set_tag(run_ids["lstm"], tag, before)
     assert code == 0
     assert "Not a fair comparison: the tuning budget" in re.sub(r"\s+", " ", out)
-    assert "not a fair comparison: the tuning budget" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Not a fair comparison: the tuning budget" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
