@@ -25,7 +25,7 @@ from app.tracking import Tracker, TrackingError
 from app.version_journal import Intent, open_journal
 
 NAME = "reviews"
-GOOD = Figures(40, Interval(0.0, -0.005, 0.005), 0.05, (), Latency(1.0, 1.0), Parity(24, 1e-7, None))
+GOOD = Figures(40, Interval(0.0, -0.005, 0.005), 0.05, 0.04, (), Latency(1.0, 1.0), Parity(24, 1e-7, None))
 BAD = dataclasses.replace(GOOD, accuracy_difference=Interval(-0.2, -0.3, -0.1), expected_calibration_error=0.4)
 
 
