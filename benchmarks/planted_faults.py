@@ -37,6 +37,9 @@ SEEDS = (0, 1, 2)
 # An exhaustive search calls two texts alike from here on.
 ALIKE = 80
 READ, FILLER = 64, 90
+# The question, the figure, what was aimed at, and whether that is met; None for a figure without an aim.
+Target = tuple[str, str, str, bool | None]
+MEANING = {True: "met", False: "MISSED", None: ""}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -152,7 +155,7 @@ def label_flips(corpus: Corpus) -> list[dict[str, Any]]:
 def slices(corpus: Corpus) -> list[dict[str, Any]]:
     """Each kind of text in turn made wrong on purpose for one of two models: is it ranked first?"""
     sources, shares = ["web", "mail", "phone", "shop"], [0.5, 0.25, 0.15, 0.1]
-    source = np.random.default_rng(0).choice(sources, len(corpus.test), p=shares)
+    source = np.random.default_rng(1000).choice(sources, len(corpus.test), p=shares)
     half = replace(corpus, train=corpus.train[::2], train_ids=corpus.train_ids[::2])
     both = [
         replace(one, columns={"source": source.astype(object)})
@@ -192,8 +195,8 @@ def _first_pieces(text: str) -> str:
     return " ".join(pieces(text)[: READ - 1])
 
 
-def targets(found: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
-    """What was aimed at: the question, the figure, the target, whether it is met."""
+def targets(found: dict[str, Any]) -> Iterator[Target]:
+    """What was aimed at, and what is shown beside it."""
     if "a" in found:
         yield from _of_leaks(found["a"])
     if "b" in found:
@@ -201,7 +204,7 @@ def targets(found: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
         of_rows = float(np.mean([run["precision_of_rows"] for run in found["b"]]))
         title = f"(b) {FLIPS:.0%} flipped labels, precision of the first 5%"
         yield f"{title} of the suspects", f"{precision:.2f}", "at least 0.70", precision >= 0.7
-        yield f"{title} of all rows", f"{of_rows:.2f}", "none", True
+        yield f"{title} of all rows", f"{of_rows:.2f}", "", None
     if "c" in found:
         first = [run for run in found["c"] if run["rank"] == 1]
         yield (
@@ -219,7 +222,7 @@ def targets(found: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
             yield f"(d) signal {title}", f"{sum(runs)} of {len(runs)}", "all", all(runs)
 
 
-def _of_leaks(found: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
+def _of_leaks(found: dict[str, Any]) -> Iterator[Target]:
     for run in found["planted"]:
         yield (
             "(a) test texts with a twin in training, planted",
@@ -229,7 +232,7 @@ def _of_leaks(found: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
         )
     pairs = found["pairs_without_planting"]
     yield "(a) pairs without planting, natural ones taken out", f"{pairs}", "0", pairs == 0
-    yield "(a) natural ones: test texts with a twin", f"{found['natural_rows']}", "none: see results.json", True
+    yield "(a) natural ones: test texts with a twin", f"{found['natural_rows']}", "", None
 
 
 def report(found: dict[str, Any]) -> int:
@@ -239,8 +242,8 @@ def report(found: dict[str, Any]) -> int:
     widths = [max(map(len, column)) for column in zip(*(row[:3] for row in rows), strict=True)]
     for *texts, is_met in rows:
         line = "  ".join(f"{text:<{width}}" for text, width in zip(texts, widths, strict=True))
-        print(f"{line}  {'met' if is_met else 'MISSED'}")
-    return 0 if all(row[3] for row in rows) else 1
+        print(f"{line}  {MEANING[is_met]}".rstrip())
+    return 1 if any(row[3] is False for row in rows) else 0
 
 
 def _say(text: str) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.pipeline import make_pipeline
 
-from app.analysis.bag_of_words import bag_of_words
+from app.analysis.bag_of_words import word_classifier, word_weights
 from app.answers import Answers
 from data.splits import Split, Splits
 
@@ -54,7 +55,9 @@ def pieces(text: str) -> list[str]:
 
 def answer(name: str, corpus: Corpus, *, read: Callable[[str], str] = str, sequence_length: int = 1024) -> Answers:
     """The answers of a bag of words on the test split, trained on training; both as `read` leaves them."""
-    model = bag_of_words().fit([read(text) for text in corpus.train], corpus.train_ids)
+    model = make_pipeline(word_weights(), word_classifier()).fit(
+        [read(text) for text in corpus.train], corpus.train_ids
+    )
     probabilities = np.full((len(corpus.test), len(corpus.label_names)), 1e-6)
     probabilities[:, model.classes_] += model.predict_proba([read(text) for text in corpus.test])
     known = {piece.casefold() for text in corpus.train for piece in pieces(text)}

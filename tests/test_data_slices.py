@@ -69,6 +69,9 @@ def test_figures_of_a_slice_by_hand():
     slice_a = found["group: a"]
     assert slice_a.rows == 40
     assert (slice_a.models[0].accuracy.value, slice_a.models[0].rest.value) == (0.75, 1.0)
+    assert slice_a.models[0].gap.value == 0.25
+    assert 0 < slice_a.models[0].gap.low < 0.25 < slice_a.models[0].gap.high
+    assert found["group: b"].models[0].gap.value == -0.25
     assert (slice_a.pairs[0].mcnemar.b, slice_a.pairs[0].mcnemar.c) == (0, 10)
     assert slice_a.pairs[0].mcnemar.p_value == pytest.approx(2 / 2**10)
     assert slice_a.pairs[0].difference.value == -0.25

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
-from app.analysis.proportions import holm, lower_than, paired_difference, proportion
+from app.analysis.proportions import difference, holm, lower_than, paired_difference, proportion
 
 
 @given(st.integers(1, 500), st.floats(0, 1))
@@ -38,6 +38,15 @@ def test_fisher_by_hand():
     assert lower_than(0, 2, 2, 2) == pytest.approx(1 / 6)
     assert lower_than(2, 2, 0, 2) == pytest.approx(1)
     assert lower_than(0, 0, 2, 2) == 1
+
+
+@given(st.integers(1, 200), st.floats(0, 1), st.integers(1, 200), st.floats(0, 1))
+def test_a_difference_is_newcombe_s(rows, part, other_rows, other_part):
+    hits, other_hits = round(part * rows), round(other_part * other_rows)
+    found = difference(proportion(hits, rows), proportion(other_hits, other_rows))
+    expected = confint_proportions_2indep(hits, rows, other_hits, other_rows, method="newcomb")
+    assert found.value == hits / rows - other_hits / other_rows
+    assert (found.low, found.high) == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_paired_difference_by_hand():

@@ -47,7 +47,7 @@ def test_a_signal_after_the_cut_is_found():
     found = ledger(cue_place=30, cut_accuracy=0.5)
     assert found.is_worse_when_cut
     assert found.tail.predicts
-    assert found.tail.adds
+    assert found.lost_part_adds
     assert found.tail.lost.value > 0.95
     assert found.tail.kept.value < 0.6
     assert found.hides_signal
@@ -60,10 +60,10 @@ def test_a_signal_before_the_cut_raises_no_alarm():
     found = ledger(cue_place=5, cut_accuracy=0.9)
     assert not found.is_worse_when_cut
     assert not found.tail.predicts
-    assert not found.tail.adds
+    assert not found.lost_part_adds
     assert found.tail.kept.value > 0.95
     assert not found.hides_signal
-    assert "hardly tells the label" in found.to_dict()["verdict"]
+    assert "what is lost tells little by itself" in found.to_dict()["verdict"]
     assert found.to_dict()["verdict"].endswith("no harm is shown.")
 
 

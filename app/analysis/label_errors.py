@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from app.analysis.aligned import check_aligned
-from app.analysis.bag_of_words import bag_of_words
+from app.analysis.bag_of_words import held_out_probabilities
 from app.answers import Answers, FloatArray, IntArray
 from app.calibration import check_probabilities
 from app.errors import RequestError
@@ -169,13 +169,7 @@ def out_of_sample_probabilities(
         raise RequestError(f"label id {rare} has {counts[rare]} texts: at least 2 are needed")
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     splitter = kind(min(folds, int(counts[rare])), shuffle=True, random_state=seed)
-    probabilities = np.zeros((len(ids), num_classes))
-    for learned, held_out in splitter.split(np.zeros(len(ids)), ids, groups):
-        model = bag_of_words().fit([texts[row] for row in learned], ids[learned])
-        said = model.predict_proba([texts[row] for row in held_out])
-        # Not cross_val_predict: where a group holds a whole class, a fold's model does not know that class.
-        probabilities[np.ix_(held_out, model.classes_)] = said
-    return probabilities
+    return held_out_probabilities(texts, ids, num_classes, splitter.split(np.zeros(len(ids)), ids, groups))
 
 
 def average_probabilities(answers: Sequence[Answers]) -> FloatArray:

@@ -45,6 +45,17 @@ def paired_difference(b: int, c: int, rows: int) -> Interval:
     return Interval((b - c) / rows, max(-1.0, middle - reach), min(1.0, middle + reach))
 
 
+def difference(first: Interval, second: Interval) -> Interval:
+    """The first of two shares of different texts less the second, with a 95% interval, from their Wilson intervals.
+
+    Source: Newcombe, 1998, "Interval estimation for the difference between independent proportions: comparison of
+    eleven methods", method 10.
+    """
+    value = first.value - second.value
+    low = value - math.hypot(first.value - first.low, second.high - second.value)
+    return Interval(value, low, value + math.hypot(first.high - first.value, second.value - second.low))
+
+
 def lower_than(hits: int, rows: int, other_hits: int, other_rows: int) -> float:
     """The p-value of Fisher's exact test, one-sided: the first share being lower than the other by chance alone.
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from app.analysis.aligned import check_aligned
 from app.analysis.features import Feature, crossed, features
-from app.analysis.proportions import SIGNIFICANCE, holm, lower_than, paired_difference, proportion
+from app.analysis.proportions import SIGNIFICANCE, difference, holm, lower_than, paired_difference, proportion
 from app.answers import Answers
 from app.statistics import Interval, McNemar, mcnemar_exact
 
@@ -23,7 +23,7 @@ MIN_ROWS = 20
 
 @dataclass(frozen=True)
 class ModelOnSlice:
-    """A model's accuracy on a slice and on the rest of the split.
+    """A model's accuracy on a slice and on the rest of the split, and how much lower it is on the slice.
 
     p_value: of Fisher's exact test that the slice is no worse than the rest, one-sided; corrected: by Holm, over all
     models and slices.
@@ -32,6 +32,7 @@ class ModelOnSlice:
     model: str
     accuracy: Interval
     rest: Interval
+    gap: Interval
     p_value: float
     corrected: float
 
@@ -46,6 +47,7 @@ class ModelOnSlice:
             "model": self.model,
             "accuracy": self.accuracy.to_dict(),
             "rest": self.rest.to_dict(),
+            "gap": self.gap.to_dict(),
             "p_value": self.p_value,
             "corrected": self.corrected,
             "is_worse": self.is_worse,
@@ -98,10 +100,9 @@ class Slice:
         return f"{self.feature}: {self.value}"
 
     @property
-    def rank(self) -> tuple[float, float, str]:
-        """The surest to be worse than the rest first; of equals the one further below its rest."""
-        gaps = [one.accuracy.value - one.rest.value for one in self.models]
-        return min(one.p_value for one in self.models), min(gaps), self.name
+    def rank(self) -> tuple[float, int, str]:
+        """The one that is worst at least: the largest lower end of a model's gap first; of equals the larger slice."""
+        return -max(one.gap.low for one in self.models), -self.rows, self.name
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -117,10 +118,11 @@ class Slice:
 def find_slices(answers: Sequence[Answers], *, min_rows: int = MIN_ROWS, depth: int = 1) -> tuple[Slice, ...]:
     """Every slice with at least `min_rows` texts, and as many outside it, those worse than their rest first.
 
-    Ranked by the smallest p-value over models that the slice is no worse than the rest: evidence, not size, so that
-    a few unlucky texts do not come before a broken kind of text. `depth` 2 adds the slices of every two features
-    together (long texts with a negation); they enter the correction too. Texts, pieces and columns are those of the
-    first model. Raises `RequestError` where the models did not answer the same texts.
+    Ranked by the lower end of the gap's interval, the largest over models: how much worse the slice is at least. By
+    the gap itself a few unlucky texts would come first; by the p-value a large slice that is hardly worse. `depth` 2
+    adds the slices of every two features together (long texts with a negation); they enter the correction too. Texts,
+    pieces and columns are those of the first model. Raises `RequestError` where the models did not answer the same
+    texts.
     """
     check_aligned(answers)
     found = features(answers[0], min_rows)
@@ -148,8 +150,9 @@ def _models_on(masks: Sequence[BoolArray], answers: Sequence[Answers]) -> list[t
         rows, others = int(mask.sum()), int((~mask).sum())
         for one in answers:
             hits, other_hits = int(one.correct[mask].sum()), int(one.correct[~mask].sum())
+            inside, outside = proportion(hits, rows), proportion(other_hits, others)
             p_value = lower_than(hits, rows, other_hits, others)
-            tested.append((one.name, proportion(hits, rows), proportion(other_hits, others), p_value))
+            tested.append((one.name, inside, outside, difference(outside, inside), p_value))
     corrected = holm([row[-1] for row in tested])
     rows_of = [ModelOnSlice(*row, p_value) for row, p_value in zip(tested, corrected, strict=True)]
     return _grouped(rows_of, len(masks))
@@ -160,8 +163,8 @@ def _pairs_on(masks: Sequence[BoolArray], answers: Sequence[Answers]) -> list[tu
     for mask in masks:
         for first, second in combinations(answers, 2):
             test = mcnemar_exact(first.correct[mask], second.correct[mask])
-            difference = paired_difference(test.b, test.c, int(mask.sum()))
-            tested.append((first.name, second.name, difference, test))
+            lead = paired_difference(test.b, test.c, int(mask.sum()))
+            tested.append((first.name, second.name, lead, test))
     corrected = holm([row[-1].p_value for row in tested])
     rows_of = [PairOnSlice(*row, p_value) for row, p_value in zip(tested, corrected, strict=True)]
     return _grouped(rows_of, len(masks))

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import StratifiedKFold
 
-from app.analysis.bag_of_words import bag_of_words
-from app.analysis.proportions import SIGNIFICANCE, paired_difference, share
+from app.analysis.bag_of_words import held_out_probabilities
+from app.analysis.proportions import paired_difference, share
 from app.answers import IntArray
 from app.errors import RequestError
 from app.statistics import Interval, McNemar, mcnemar_exact
@@ -49,11 +49,6 @@ class TailSignal:
         """Whether the lost part alone tells the label much better than always answering the commonest one."""
         return self.lost.low > self.majority + MARGIN
 
-    @property
-    def adds(self) -> bool:
-        """Whether the lost part tells what the kept one does not: the whole text is read better, beyond chance."""
-        return self.gain.value > 0 and self.mcnemar.p_value < SIGNIFICANCE
-
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         parts = {"lost": self.lost, "kept": self.kept, "whole": self.whole, "gain": self.gain}
@@ -63,7 +58,6 @@ class TailSignal:
             **{name: part.to_dict() for name, part in parts.items()},
             "p_value": self.mcnemar.p_value,
             "predicts": self.predicts,
-            "adds": self.adds,
         }
 
 
@@ -81,7 +75,7 @@ def tail_signal(
     fewer cut texts than folds are left out. At most `MAX_ROWS` texts, drawn by `seed`. RequestError where the three
     do not have the same length.
     """
-    labels, pieces = np.asarray(label_ids), np.asarray(num_tokens)
+    labels, pieces = np.asarray(label_ids, dtype=np.int64), np.asarray(num_tokens)
     if not len(texts) == len(labels) == len(pieces):
         raise RequestError(f"{len(texts)} texts, {len(labels)} label_ids and {len(pieces)} num_tokens do not fit")
     rows = _rows(labels, pieces + 1 > sequence_length, seed)
@@ -117,7 +111,7 @@ def _next_space(text: str, place: int, reach: int = 20) -> int:
     return next((place + step for step, character in enumerate(window) if character.isspace()), place)
 
 
-def _rows(labels: npt.NDArray[Any], is_cut: npt.NDArray[np.bool_], seed: int) -> IntArray:
+def _rows(labels: IntArray, is_cut: npt.NDArray[np.bool_], seed: int) -> IntArray:
     """Cut texts of classes with enough of them, int64[rows], at most `MAX_ROWS`."""
     rows = np.flatnonzero(is_cut)
     classes, counts = np.unique(labels[rows], return_counts=True)
@@ -130,7 +124,7 @@ def _rows(labels: npt.NDArray[Any], is_cut: npt.NDArray[np.bool_], seed: int) ->
     return _rows(labels, drawn, seed)
 
 
-def _measure(whole: Sequence[str], parts: Sequence[tuple[str, str]], labels: npt.NDArray[Any], seed: int) -> TailSignal:
+def _measure(whole: Sequence[str], parts: Sequence[tuple[str, str]], labels: IntArray, seed: int) -> TailSignal:
     kept, lost = zip(*parts, strict=True)
     right_lost, right_kept, right_whole = (_right(read, labels, seed) for read in (lost, kept, whole))
     test = mcnemar_exact(right_whole, right_kept)
@@ -145,8 +139,9 @@ def _measure(whole: Sequence[str], parts: Sequence[tuple[str, str]], labels: npt
     )
 
 
-def _right(texts: Sequence[str], labels: npt.NDArray[Any], seed: int) -> npt.NDArray[np.bool_]:
+def _right(texts: Sequence[str], labels: IntArray, seed: int) -> npt.NDArray[np.bool_]:
     """Whether each text's label is told right by a bag of words that was trained on the other folds."""
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    right: npt.NDArray[np.bool_] = cross_val_predict(bag_of_words(), list(texts), labels, cv=folds) == labels
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels)
+    said = held_out_probabilities(texts, labels, int(labels.max()) + 1, folds)
+    right: npt.NDArray[np.bool_] = said.argmax(axis=1) == labels
     return right

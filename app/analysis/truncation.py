@@ -113,14 +113,16 @@ class Ledger:
 
     @property
     def hides_signal(self) -> bool:
-        """Whether the lost part tells the label, and the model or a bag of words misses it.
+        """Whether the lost part tells what the kept one does not, or tells the label while cut texts go worse.
 
         Without training texts nothing is known of the lost part, and the answer is no.
         """
-        if self.tail is None or not self.tail.predicts:
-            return False
-        adds = self.tail.gain.value > 0 and self.corrected[1] < SIGNIFICANCE
-        return adds or self.is_worse_when_cut
+        return self.tail is not None and (self.lost_part_adds or (self.tail.predicts and self.is_worse_when_cut))
+
+    @property
+    def lost_part_adds(self) -> bool:
+        """Whether a bag of words reads whole texts better than the kept parts, beyond chance."""
+        return self.tail is not None and self.tail.gain.value > 0 and self.corrected[1] < SIGNIFICANCE
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -136,6 +138,7 @@ class Ledger:
             "prices": [price.to_dict() for price in self.prices],
             "tail": self.tail.to_dict() if self.tail else None,
             "is_worse_when_cut": self.is_worse_when_cut,
+            "lost_part_adds": self.lost_part_adds,
             "hides_signal": self.hides_signal,
             "verdict": verdict(self),
         }
@@ -192,19 +195,20 @@ def verdict(ledger: Ledger) -> str:
         known = f"{worse}. The cut may hide signal" if harm else f"no harm is shown: {_against(ledger)}"
         return f"{lost}; {known}. What the lost parts tell is not known."
     if ledger.hides_signal:
-        reason = worse if ledger.is_worse_when_cut else f"reading it too adds {wording.points(tail.gain)}"
-        return f"The cut hides signal: {lost}. {_tells(tail)}; {reason}."
+        adds = [f"read with the rest, it adds {wording.points(tail.gain)}"] if ledger.lost_part_adds else []
+        reasons = [*adds, *([worse] if ledger.is_worse_when_cut else [])]
+        return f"The cut hides signal: {lost}. {_tells(tail)}; {'; '.join(reasons)}."
     if tail.predicts:
         return f"{lost}. {_tells(tail)}, but what is kept tells it as well: no harm is shown."
-    found = f"{worse}, perhaps because long texts are harder" if ledger.is_worse_when_cut else "no harm is shown"
-    return f"{lost}. {_tells(tail)}; {found}."
+    known = f"{worse}, perhaps because long texts are harder" if ledger.is_worse_when_cut else "no harm is shown"
+    return f"{lost}. {_tells(tail)}; {known}."
 
 
 def _tells(tail: TailSignal) -> str:
-    how = "tells the label" if tail.predicts else "hardly tells the label"
     return (
-        f"To a bag of words, what is lost {how} by itself: right on {wording.interval(tail.lost)} of the cut training "
-        f"texts, where the commonest label would be right on {wording.decimals(tail.majority)}"
+        f"To a bag of words, what is lost tells {'the label' if tail.predicts else 'little'} by itself: right on "
+        f"{wording.interval(tail.lost)} of the cut training texts, where the commonest label is right on "
+        f"{wording.decimals(tail.majority)}"
     )
 
 
