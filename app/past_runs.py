@@ -52,7 +52,10 @@ class RunFinder:
         if not runs:
             states = ", ".join(sorted({run.info.status.lower() for run in top_level})) or "none"
             raise RequestError(f"the experiment {experiment!r} has no finished run (runs there: {states})")
-        return list({run.model: run for run in reversed(runs)}.values())[::-1] if latest else runs
+        newest: dict[str, PastRun] = {}
+        for run in runs:
+            newest.setdefault(run.model, run)
+        return list(newest.values()) if latest else runs
 
     def of_reference(self, reference: str, experiment: str | None = None) -> PastRun:
         """Return the run that is meant by its id or the start of it, `name@alias`, `name/version`, or its name.

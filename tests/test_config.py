@@ -123,7 +123,7 @@ def test_a_value_that_is_no_section_takes_no_key():
         (
             "pipelin.batch_size=3",
             "unknown setting pipelin. Known: calibration, data, deterministic, fit, model, model_name, pipeline, seed, "
-            "vocabulary. Did you mean pipeline?",
+            "seeds, tuning_budget_minutes, vocabulary. Did you mean pipeline?",
         ),
         (
             "vocabulary.zzz=3",
