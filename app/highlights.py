@@ -62,8 +62,8 @@ def slice_sentences(compared: Compared) -> tuple[str, ...]:
     looked = f"{len(slices)} kinds of texts were looked at, each p corrected for all of them."
     if not worse and not different:
         first = slices[0]
-        model = min(first.models, key=lambda one: one.p_value)
-        return (f"No kind of text is worse than the rest beyond chance. The likeliest: {_worse(first, model)}.", looked)
+        model = max(first.models, key=lambda one: one.gap.low)
+        return (f"No kind of text is worse than the rest beyond chance. First comes {_worse(first, model)}.", looked)
     said = [f"{_worse(one, model)}." for one, model in worse[:MOST_SLICES]]
     said += [f"{_different(one, pair)}." for one, pair in different[:MOST_SLICES]]
     more = len(worse) + len(different) - len(said)
