@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -83,7 +84,7 @@ def compare(
     if as_json:
         print(json.dumps(compared.to_dict(), ensure_ascii=False, indent=2, allow_nan=False))
     show(console, compared)
-    _end(console, compared, page)
+    _end(console, compared, page, models)
 
 
 def show(console: Console, compared: Compared) -> None:
@@ -95,7 +96,11 @@ def show(console: Console, compared: Compared) -> None:
     console.print(f"\n[bold]{title}[/bold]" if console.is_terminal else f"\n{title}", highlight=False)
     if compared.unfair_label:
         write_wrapped(console, compared.unfair_label)
-    console.print(Padding(comparison_table(compared.comparison.table()), (0, 0, 1, INDENT)))
+    rows = compared.comparison.table()
+    if table_width(rows) <= console.width - INDENT:
+        console.print(Padding(comparison_table(rows), (0, 0, 1, INDENT)))
+    else:
+        _print_one_below_the_other(console, rows)
     for sentence in compared.sentences:
         write_wrapped(console, sentence, INDENT)
     for heading, sentences in highlights(compared):
@@ -106,6 +111,23 @@ def show(console: Console, compared: Compared) -> None:
         console.print("\nNot looked at", highlight=False)
         for what, why in compared.missing.items():
             write_wrapped(console, f"{what}: {why}", INDENT)
+
+
+def table_width(rows: list[dict[str, str]]) -> int:
+    """The columns of a terminal that a table takes at least: cells stay whole, headings fold between words."""
+    columns = {heading: [row[heading] for row in rows] for heading in rows[0]}
+    widths = [max(map(len, [*heading.split(), *cells])) for heading, cells in columns.items()]
+    return sum(widths) + 3 * len(widths)
+
+
+def _print_one_below_the_other(console: Console, rows: list[dict[str, str]]) -> None:
+    """Each model with its figures below it, for a window that is too narrow for a table."""
+    for row in rows:
+        name, *figures = row.items()
+        console.print(f"{' ' * INDENT}{name[1]}", markup=False, highlight=False)
+        for heading, figure in figures:
+            console.print(f"{' ' * INDENT}  {heading} {figure}", markup=False, highlight=False)
+    console.print()
 
 
 def _check(output: Path | None, margin: float | None) -> None:
@@ -155,15 +177,13 @@ def _carry_out(console: Console, wanted: Wanted, artifacts: Path, output: Path |
     return compared, page
 
 
-def _end(console: Console, compared: Compared, page: Path) -> None:
+def _end(console: Console, compared: Compared, page: Path, references: list[str]) -> None:
     from app.cli import next_commands
 
     console.print(f"\nReport: {page}", highlight=False, soft_wrap=True)
-    runs = {one.name: one.run_ids[0] for one in compared.contestants if one.run_ids}
-    best = compared.names[0]
-    commands = [("valence ui", "the report is among each run's artifacts, under comparison/")] if runs else []
-    if best in runs:
-        commands.append((f"valence promote {runs[best]}", f"make {best} champion, if it passes the gates"))
-    elif not runs:
-        commands.append(("python serve.py", "serve the champion"))
-    next_commands(console, *commands)
+    if not any(one.run_ids for one in compared.contestants):
+        next_commands(console, ("valence predict --help", "label texts with one of them"))
+        return
+    again = f"valence compare {shlex.join(references)} --learning-curve"
+    curve = [] if compared.findings.curves else [(again, "what more rows would bring; trains anew")]
+    next_commands(console, ("valence ui", "the report is among each run's artifacts, under comparison/"), *curve)

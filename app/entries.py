@@ -49,7 +49,8 @@ def find_runs(tracker: Tracker, references: Sequence[str]) -> list[PastRun]:
     found: dict[str, PastRun] = {}
     for reference in references:
         named = OF_A_RUN.fullmatch(reference)
-        runs = tracker.find_runs(reference) if named else tracker.find_runs(experiment=reference, latest=True)
+        # An experiment's runs come newest first; in the order of their training they read as they were asked for.
+        runs = tracker.find_runs(reference) if named else tracker.find_runs(experiment=reference, latest=True)[::-1]
         found |= {run.id: run for run in runs}
     return list(found.values())
 

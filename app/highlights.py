@@ -10,12 +10,13 @@ from app.analysis.truncation import verdict
 from app.compared import Compared
 
 # Of slices that stand out, more than these are left to the table.
-MOST_SLICES = 3
+MOST_SLICES = 2
 
 
 def highlights(compared: Compared) -> list[tuple[str, tuple[str, ...]]]:
     """A heading and a sentence or a few for each finding there is, in the order of the report."""
     found = [
+        ("Seeds", seed_sentences(compared)),
         ("Disagreements", disagreement_sentences(compared)),
         ("Slices", slice_sentences(compared)),
         ("Truncation", truncation_sentences(compared)),
@@ -25,6 +26,11 @@ def highlights(compared: Compared) -> list[tuple[str, tuple[str, ...]]]:
         ("Learning curve", tuple(_curve_sentences(compared))),
     ]
     return [(heading, sentences) for heading, sentences in found if sentences]
+
+
+def seed_sentences(compared: Compared) -> tuple[str, ...]:
+    """Whether the best seed of each model that has several is a lucky one."""
+    return tuple(f"{name}: {luck.sentence}" for name, luck in compared.findings.luck.items())
 
 
 def disagreement_sentences(compared: Compared) -> tuple[str, ...]:
@@ -56,8 +62,8 @@ def slice_sentences(compared: Compared) -> tuple[str, ...]:
     looked = f"{len(slices)} kinds of texts were looked at, each p corrected for all of them."
     if not worse and not different:
         first = slices[0]
-        model = min(first.models, key=lambda one: one.p_value)
-        return (f"No kind of text is worse than the rest beyond chance. The likeliest: {_worse(first, model)}.", looked)
+        model = max(first.models, key=lambda one: one.gap.low)
+        return (f"No kind of text is worse than the rest beyond chance. First comes {_worse(first, model)}.", looked)
     said = [f"{_worse(one, model)}." for one, model in worse[:MOST_SLICES]]
     said += [f"{_different(one, pair)}." for one, pair in different[:MOST_SLICES]]
     more = len(worse) + len(different) - len(said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import pytest
 from conftest import Experiment
+from report.made import made_compared
+from rich.console import Console
 
 from app import cli
+from app.cli_compare import show
 from app.comparing import report_of_experiment
 from app.tracking import Tracker
 
@@ -59,6 +63,18 @@ def test_an_experiment_is_compared_model_by_model(
         lstm.metrics["difference_accuracy_against_transformer"]
         == -transformer.metrics["difference_accuracy_against_lstm"]
     )
+
+
+@pytest.mark.parametrize(("width", "is_table"), [(100, True), (60, False), (40, False)])
+def test_a_narrow_window_has_the_models_one_below_the_other(width: int, is_table: bool):
+    compared = made_compared(tests=60, curves=False)
+    written = io.StringIO()
+    show(Console(file=written, width=width), compared)
+    lines = written.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert ("  model" in [line[:7] for line in lines]) == is_table
+    for row in compared.comparison.table():
+        assert any(row["accuracy"] in line for line in lines)
 
 
 def test_runs_are_found_by_the_start_of_their_ids_and_by_alias(

@@ -65,7 +65,7 @@ def disagreements(compared: Compared) -> Section | None:
 
 
 def slices(compared: Compared) -> Section:
-    """Every slice with each model's accuracy on it and the rest, the surest to be worse first."""
+    """Every slice with each model's accuracy on it, and how far the worst one is below the rest."""
     found = compared.findings.slices
     if not found:
         return Section("slices", "Slices", slice_sentences(compared))
@@ -74,12 +74,12 @@ def slices(compared: Compared) -> Section:
         Column("slice", "text"),
         Column("texts"),
         *(Column(name) for name in models),
-        Column("largest gap"),
+        Column("gap to the rest"),
         Column("corrected p"),
         *((Column("models differ", "text"),) if found[0].pairs else ()),
     )
     caption = (
-        "Accuracy on each kind of text, the surest to be worse than the rest first; the gap is to the rest, in points."
+        "Accuracy on each kind of text; first those that are worse than the rest by most at least. Gaps are in points."
     )
     table = Table("slices-table", caption, columns, tuple(_slice_row(one) for one in found), export="slices.csv")
     return Section("slices", "Slices", slice_sentences(compared), (Part(tables=(table,)),))
@@ -146,8 +146,8 @@ def labels(compared: Compared) -> Section:
 
 
 def _slice_row(one: Slice) -> tuple[Cell, ...]:
-    surest = min(one.models, key=lambda model: model.p_value)
-    gap = surest.accuracy.value - surest.rest.value
+    worst = max(one.models, key=lambda model: model.gap.low)
+    gap = f"{worst.model} {wording.points(-worst.gap).replace(' points', '')}"
     corrected = min(model.corrected for model in one.models)
     differing = [pair for pair in one.pairs if pair.is_different]
     differ = "; ".join(f"{pair.first} − {pair.second} {wording.points(pair.difference)}" for pair in differing)
@@ -158,7 +158,7 @@ def _slice_row(one: Slice) -> tuple[Cell, ...]:
             Cell(wording.interval(model.accuracy), key=model.accuracy.value, class_="bad" if model.is_worse else "")
             for model in one.models
         ),
-        number_cell(f"{surest.model} {100 * gap:+.1f}", gap),
+        number_cell(gap, -worst.gap.value),
         number_cell(wording.p_value(corrected).removeprefix("p = ").removeprefix("p "), corrected),
         *((Cell(differ or "not shown"),) if one.pairs else ()),
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from app import wording
 from app.compared import Compared
+from app.highlights import seed_sentences
 from app.pairs import Pair
 from app.report.charts import (
     difference_axis,
@@ -131,8 +132,7 @@ def seeds(compared: Compared) -> Section | None:
         lines=lines,
         axis=seeds_axis(strip),
     )
-    said = tuple(f"{name}: {luck.sentence}" for name, luck in compared.findings.luck.items())
-    return Section("seeds", "Training seeds", said, (Part(forests=(plot,)),))
+    return Section("seeds", "Training seeds", seed_sentences(compared), (Part(forests=(plot,)),))
 
 
 def _metric_forest(name: str, pairs: tuple[Pair, ...]) -> Forest:
