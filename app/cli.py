@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import Progress
 
 from app import __version__
 from app.cli_compare import compare
+from app.cli_predict import predict
 from app.cli_promote import promote
 from app.cli_serve import accept_boolean_values, serve
 from app.errors import RequestError
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from app.config import RunConfig
     from app.display import TerminalReporter
     from app.experiment import Outcome
-    from app.prediction import Answer, Classifier
+    from app.gates import Gates
+    from app.prediction import Answer
     from app.serving.verification import Verification
 
 EXIT_FAILED, EXIT_REQUEST = 1, 2
@@ -108,6 +109,9 @@ def train(
     seeds: Annotated[int | None, typer.Option(help="Train each model this often, with --seed, the next, ...")] = None,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Repeat bit for bit; slower.")] = False,
     class_weights: Annotated[str | None, typer.Option(help="balanced: rare classes weigh more; or none.")] = None,
+    gates: Annotated[
+        Path | None, typer.Option(help="TOML file of what the best has to hold against the champion until now.")
+    ] = None,
     artifacts: Artifacts = DEFAULT_ARTIFACTS,
     as_json: AsJson = False,
 ) -> None:
@@ -129,9 +133,10 @@ def train(
         "seeds": seeds,
         "deterministic": deterministic or None,
     }
+    limits = _gates(gates)
     _greet(console)
     configs = _resolve(models or [], config, [*(settings or []), *_as_settings(named)], artifacts)
-    outcome = _run(configs, artifacts, _reporter(console))
+    outcome = _run(configs, artifacts, _reporter(console), limits)
     if as_json:
         _print_json(outcome.to_dict())
     next_commands(
@@ -240,86 +245,7 @@ cli.command(context_settings={"token_normalize_func": lambda name: name.replace(
 cli.command()(promote)
 
 
-@cli.command()
-def predict(
-    texts: Annotated[
-        list[str] | None, typer.Argument(help="Texts; none, or -: one a line from standard input.")
-    ] = None,
-    file: Annotated[Path | None, typer.Option(help="CSV, TSV, JSONL or Parquet file to answer row by row.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Where the rows of --file go, with their answers.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it is there.")] = False,
-    text_column: Annotated[str | None, typer.Option(help="Column of the texts in --file.")] = None,
-    model_base_path: Annotated[
-        Path | None,
-        typer.Option("--model_base_path", "--model-base-path", help="Folder of versions, or one version folder."),
-    ] = None,
-    model_name: Annotated[str | None, typer.Option("--model_name", "--model-name", help="Which export to ask.")] = None,
-    url: Annotated[str | None, typer.Option(help="Ask a server instead: http://host:port.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts that are answered together.")] = 64,
-    artifacts: Artifacts = DEFAULT_ARTIFACTS,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-) -> None:
-    """Label texts, standard input, or a file."""
-    if file is not None and texts:
-        raise RequestError("give texts or --file, not both")
-    if (file is None) != (output is None):
-        raise RequestError("--file and --output go together: answers to a file are written to a file")
-
-    def load() -> Classifier:
-        return _classifier(model_base_path, model_name, url, artifacts)
-
-    if file is not None and output is not None:
-        _predict_file(file, output, text_column, overwrite, batch_size, load)
-    elif texts and texts != ["-"]:
-        from app.prediction import predict_texts
-
-        _print_answers(predict_texts(load(), texts, batch_size), as_json)
-    else:
-        from app.prediction import predict_stream
-
-        _print_answers(predict_stream(load(), sys.stdin.buffer, batch_size), as_json)
-
-
-def _classifier(base_path: Path | None, model_name: str | None, url: str | None, artifacts: Path) -> Classifier:
-    """Load what answers: a server where a URL is given, else the newest version of an export."""
-    if url is not None:
-        from app.remote import RemoteClassifier
-
-        return RemoteClassifier(url, model_name)
-    from app.serving.versions import resolve_model, version_folders
-
-    _, found = resolve_model(base_path, model_name, artifacts / "exports")
-    _import_tensorflow()
-    from app.serving.predictor import Predictor
-
-    return Predictor(next(iter(version_folders(found).values())))
-
-
-def _predict_file(
-    source: Path,
-    target: Path,
-    text_column: str | None,
-    overwrite: bool,
-    batch_size: int,
-    load: Callable[[], Classifier],
-) -> None:
-    from app.prediction_files import plan_file, predict_file
-
-    plan = plan_file(source, target, text_column, overwrite=overwrite)
-    console = Console(stderr=True)
-    with Progress(*Progress.get_default_columns(), console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"{source.name}", total=plan.count)
-        rows = predict_file(load(), plan, lambda done, _: bar.update(task, completed=done), batch_size)
-    console.print(f"{target}: {rows:,} rows", highlight=False, soft_wrap=True)
-
-
-def _print_answers(answers: Iterable[Answer], as_json: bool) -> None:
-    for answer in answers:
-        if as_json:
-            print(json.dumps(answer, ensure_ascii=False), flush=True)
-        else:
-            shares = "  ".join(f"{label} {share:.3f}" for label, share in answer["probabilities"].items())
-            print(f"{answer['label']}\t{answer['confidence']:.3f}\t{shares}\t{answer['text']}", flush=True)
+cli.command()(predict)
 
 
 def _print_verification(console: Console, found: Verification, as_json: bool) -> None:
@@ -344,13 +270,24 @@ def _resolve(models: Sequence[str], file: Path | None, overrides: Sequence[str],
     return resolve_configs(models, read_toml(file) if file else {}, overrides, {"cache": artifacts / "cache"})
 
 
-def _run(configs: Sequence[RunConfig], artifacts: Path, reporter: TerminalReporter) -> Outcome:
+def _gates(file: Path | None) -> Gates | None:
+    """Read them before TensorFlow takes its seconds: a wrong name in the file is told at once."""
+    if file is None:
+        return None
+    from app.gates import read_gates
+
+    return read_gates(file)
+
+
+def _run(
+    configs: Sequence[RunConfig], artifacts: Path, reporter: TerminalReporter, gates: Gates | None = None
+) -> Outcome:
     from app.experiment import run_experiment
 
     try:
         # MLflow prints to standard output, which belongs to --json.
         with contextlib.redirect_stdout(sys.stderr):
-            outcome = run_experiment(configs, artifacts, reporter)
+            outcome = run_experiment(configs, artifacts, reporter, gates)
             if len(outcome.candidates) > 1:
                 _report(outcome, artifacts, reporter)
             return outcome

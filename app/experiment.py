@@ -99,11 +99,14 @@ class Outcome:
         }
 
 
-def run_experiment(configs: Sequence[RunConfig], artifacts: Path, reporter: Reporter) -> Outcome:
+def run_experiment(
+    configs: Sequence[RunConfig], artifacts: Path, reporter: Reporter, gates: Gates | None = None
+) -> Outcome:
     """Train every configuration on the same material and export the best, unless a better one is champion already.
 
     The best is the model with the lowest log loss on validation, after calibration, on average over its seeds: the
-    test split chooses nothing. It can only forbid: against a champion on the same data the best has to pass the gates.
+    test split chooses nothing. It can only forbid: against a champion on the same data the best has to pass the gates,
+    those of `app.gates` unless others are given.
     """
     tracker = Tracker(artifacts)
     with _folder_for_now(artifacts / "cache", "token-ids-") as cache:
@@ -114,7 +117,7 @@ def run_experiment(configs: Sequence[RunConfig], artifacts: Path, reporter: Repo
     comparison = compare([as_contender(candidate) for candidate in candidates])
     reporter.compared(material, comparison, [one.note for one in candidates if one.note])
     champion = choose_champion(candidates)
-    promotion = crown_winner(tracker, champion.run_id, artifacts / "exports", Gates())
+    promotion = crown_winner(tracker, champion.run_id, artifacts / "exports", gates or Gates())
     for candidate in candidates:
         note_verdict(tracker, candidate, comparison)
     outcome = Outcome(material, candidates, failures, comparison, champion, promotion)

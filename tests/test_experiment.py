@@ -144,9 +144,9 @@ def test_the_logged_model_answers_as_the_export(experiment):
 
 
 @pytest.mark.filterwarnings("ignore")  # MLflow's evaluator warns of its own use of pandas and scikit-learn
-def test_mlflow_s_own_evaluation_of_the_logged_model_gives_our_figures(experiment):
+def test_mlflow_s_own_evaluation_of_the_logged_model_gives_our_figures(experiment, tmp_path):
     mlflow.set_tracking_uri(Tracker(experiment.artifacts).uri)
-    mlflow.set_experiment(experiment_name="evaluations")
+    mlflow.set_experiment(experiment_id=mlflow.create_experiment("evaluations", tmp_path.as_uri()))
     test, label_names = experiment.outcome.material.splits.test, experiment.outcome.material.splits.label_names
     labels = [label_names[label_id] for label_id in test.label_ids]
     frame = pd.DataFrame({"text": list(test.texts), "label": labels}, dtype=object)
