@@ -98,7 +98,7 @@ def best_seed(seeds: Sequence[Seed]) -> Seed:
     return min(seeds, key=lambda seed: seed.run.validation_log_loss)
 
 
-def choose_champion(candidates: Sequence[Candidate]) -> Candidate:
+def choose_best(candidates: Sequence[Candidate]) -> Candidate:
     """Return the model with the lowest log loss on validation, on average over its seeds."""
     return min(candidates, key=lambda candidate: candidate.validation_log_loss)
 

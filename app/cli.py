@@ -302,7 +302,10 @@ def _report(outcome: Outcome, artifacts: Path, reporter: TerminalReporter) -> No
     reporter.doing("writing the report")
     thorough = len(outcome.material.splits.train) <= QUICK_ROWS
     made = datetime.now().astimezone().strftime("%-d %B %Y, %H:%M %Z")
-    reporter.reported(report_of_experiment(outcome, artifacts, made, thorough=thorough))
+    try:
+        reporter.reported(report_of_experiment(outcome, artifacts, made, thorough=thorough))
+    except (RequestError, RuntimeError, OSError) as error:  # what was trained and exported is told all the same
+        _complain(f"no report: {error}")
 
 
 def _exit_if_any_failed(outcome: Outcome) -> None:

@@ -13,6 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from app.errors import RequestError
 
@@ -113,5 +114,6 @@ def _table(gates: tuple[GateResult, ...]) -> Table:
     for heading in ("gate", "figure", "limit", ""):
         table.add_column(heading, overflow="fold")
     for gate in gates:
-        table.add_row(gate.name, gate.figure, gate.limit, "passed" if gate.passed else "failed")
+        # As texts: a slice is named by the user's values, which may look like markup.
+        table.add_row(gate.name, Text(gate.figure), gate.limit, "passed" if gate.passed else "failed")
     return table

@@ -123,7 +123,7 @@ class TerminalReporter:
 
 def _why_best(outcome: Outcome) -> list[str]:
     """Say by what the model was chosen, where there were several, and by what the seed."""
-    champion, run = outcome.champion, outcome.champion.run
+    champion, run = outcome.best, outcome.best.run
     seeds = len(champion.seeds)
     over = f", on average over {seeds} seeds" if seeds > 1 else ""
     lines = []
@@ -137,10 +137,10 @@ def _why_best(outcome: Outcome) -> list[str]:
 
 def _what_is_served(outcome: Outcome) -> list[str]:
     """Say where the new champion is, or why the champion until now stays."""
-    promotion, checked = outcome.promotion, outcome.champion.verification
+    promotion, checked = outcome.promotion, outcome.best.verification
     if promotion.export is None:
         return [
-            f"the champion stays {promotion.champion}; the gates refused {outcome.champion.run.name}:",
+            f"the champion stays {promotion.champion}; the gates refused {outcome.best.run.name}:",
             *(f"{gate.name}: {gate.figure}; {gate.reason}" for gate in promotion.refused_by),
             f"with other limits: valence promote {promotion.version.run_id} --gates FILE",
         ]

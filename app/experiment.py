@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from app.candidates import Candidate, Seed, as_contender, best_seed, choose_champion, evaluate_together
+from app.candidates import Candidate, Seed, as_contender, best_seed, choose_best, evaluate_together
 from app.comparison import Comparison, compare
 from app.config import RunConfig
 from app.export import write_saved_model
@@ -69,15 +69,15 @@ class Reporter(Protocol):
 class Outcome:
     """What came of an experiment.
 
-    `champion` is the best of the candidates; `promotion` tells whether it also took the place of the champion until
-    now, which the gates may refuse. `failures` name of a model or seed -> reason.
+    `best` is the best of the candidates; `promotion` tells whether it also took the place of the champion until now,
+    which the gates may refuse. `failures` name of a model or seed -> reason.
     """
 
     material: Material
     candidates: tuple[Candidate, ...]
     failures: dict[str, str]
     comparison: Comparison
-    champion: Candidate
+    best: Candidate
     promotion: Promotion
 
     @property
@@ -93,7 +93,7 @@ class Outcome:
             "runs": [candidate.to_dict() for candidate in self.candidates],
             "comparison": self.comparison.to_dict(),
             "failures": self.failures,
-            "champion": self.champion.run.name,
+            "best": self.best.run.name,
             "export": str(self.export) if self.export else None,
             "promotion": self.promotion.to_dict(),
         }
@@ -116,11 +116,11 @@ def run_experiment(
             candidates, failures = make_candidates(configs, material, tracker, folder, reporter)
     comparison = compare([as_contender(candidate) for candidate in candidates])
     reporter.compared(material, comparison, [one.note for one in candidates if one.note])
-    champion = choose_champion(candidates)
-    promotion = crown_winner(tracker, champion.run_id, artifacts / "exports", gates or Gates())
     for candidate in candidates:
         note_verdict(tracker, candidate, comparison)
-    outcome = Outcome(material, candidates, failures, comparison, champion, promotion)
+    best = choose_best(candidates)
+    promotion = crown_winner(tracker, best.run_id, artifacts / "exports", gates or Gates())
+    outcome = Outcome(material, candidates, failures, comparison, best, promotion)
     reporter.exported(outcome)
     return outcome
 

@@ -12,6 +12,7 @@ from scipy import integrate, stats
 
 from app import wording
 from app.errors import RequestError
+from app.statistics import ROUNDING
 
 SIGNIFICANCE = 0.05
 # Two others are the fewest that have a spread.
@@ -73,7 +74,7 @@ def expected_best(count: int) -> float:
 def _limit(others: np.ndarray, count: int) -> float:
     """The highest accuracy that the others let expect; infinite where they do not vary."""
     deviation = float(others.std(ddof=1))
-    if not deviation:
+    if deviation <= ROUNDING:
         return math.inf
     reach = stats.t.ppf(1 - SIGNIFICANCE / count, len(others) - 1)
     return float(others.mean() + reach * deviation * math.sqrt(1 + 1 / len(others)))
@@ -87,7 +88,7 @@ def _lucky_sentence(name: str, value: float, limit: float, count: int) -> str:
 
 
 def _chance_sentence(name: str, gain: float, expected: float, count: int) -> str:
-    if not gain:
+    if gain <= ROUNDING:
         return f"All {count} seeds have the same accuracy."
     return (
         f"The best of {count} seeds, {name}, is {wording.size_in_points(gain)} above their mean; the best of {count} "

@@ -97,14 +97,14 @@ class RunFinder:
 
     def _of_version(self, name: str, version: str) -> PastRun:
         self._registered(name)
-        versions = {str(one.version): one for one in self._client.search_model_versions(f"name = {_quoted(name)}")}
+        versions = {str(one.version): one for one in self._client.search_model_versions(f"name = {quoted(name)}")}
         if version not in versions:
             there = ", ".join(sorted(versions, key=int)) or "none"
             raise RequestError(f"the registered model {name} has no version {version}. Versions there: {there}")
         return self._past(self._client.get_run(versions[version].run_id))
 
     def _registered(self, name: str) -> Any:
-        found = self._client.search_registered_models(f"name = {_quoted(name)}")
+        found = self._client.search_registered_models(f"name = {quoted(name)}")
         if not found:
             there = ", ".join(sorted(model.name for model in self._client.search_registered_models())) or "none"
             raise RequestError(f"{self._where} has no registered model {name!r}. Models there: {there}")
@@ -158,6 +158,7 @@ class RunFinder:
         return f"Experiments there: {', '.join(names[:SHOWN]) or 'none'}{more}"
 
 
-def _quoted(name: str) -> str:
-    """Write a name as MLflow's filters want it; quotes inside it cannot be escaped there, so they are left out."""
-    return "'" + name.replace("'", "") + "'"
+def quoted(value: str) -> str:
+    """Write a value for a filter of MLflow, whose strings know no escapes."""
+    quote = '"' if "'" in value else "'"
+    return f"{quote}{value}{quote}"

@@ -87,6 +87,7 @@ def promote(
     gates: Gates,
     *,
     dry_run: bool = False,
+    wait: bool = False,
     measure: Measure = measure_staged,
 ) -> Promotion:
     """Make the version that a run registered the champion, if it passes every gate; `dry_run` only evaluates them.
@@ -98,7 +99,7 @@ def promote(
             tested on other data than the champion; another promotion of this model is under way.
     """
     version = registry.registered_version(run)
-    with _turn(registry, version.name, exports, dry_run=dry_run) as turn:
+    with _turn(registry, version.name, exports, dry_run=dry_run, wait=wait) as turn:
         champion = turn.champion
         if champion is not None and champion.version == version.version:
             raise RequestError(f"{version} is the champion already")
@@ -120,13 +121,14 @@ def crown_winner(
 
     Against a champion on the same data and the same split it has to pass the gates. Without one, or where that one
     was measured on other texts or is not exported, there is nothing to hold it against: it becomes champion at once.
+    Another promotion of that model is waited for: what was trained is not given up.
     """
     version = registry.registered_version(run_id)
     champion = registry.aliased_version(version.name, CHAMPION)
     is_served = bool(version_folders(exports / version.name))
     if champion is not None and is_served and not differences(version, champion):
-        return promote(registry, run_id, exports, gates, measure=measure)
-    with _turn(registry, version.name, exports) as turn:
+        return promote(registry, run_id, exports, gates, wait=True, measure=measure)
+    with _turn(registry, version.name, exports, wait=True) as turn:
         return turn.conclude(turn.stage(version), ())
 
 
@@ -204,9 +206,11 @@ class _Turn:
 
 
 @contextlib.contextmanager
-def _turn(registry: Registry, name: str, exports: Path, *, dry_run: bool = False) -> Iterator[_Turn]:
+def _turn(
+    registry: Registry, name: str, exports: Path, *, dry_run: bool = False, wait: bool = False
+) -> Iterator[_Turn]:
     base = exports / name
-    with open_journal(base) as journal:
+    with open_journal(base, wait=wait) as journal:
         for leftover in (*base.glob(f"{STAGING}*"), *base.glob(f"{WITHDRAWN}*")):
             shutil.rmtree(leftover)  # of a process that was killed: this one holds the lock
         if not dry_run:

@@ -33,7 +33,7 @@ from mlflow.types.schema import Array
 
 import app
 from app.errors import RequestError
-from app.past_runs import PARENT, PastRun, RunFinder
+from app.past_runs import PARENT, PastRun, RunFinder, quoted
 from app.registry import RegisteredVersion
 from app.serving.pyfunc import OUTPUT, OUTPUTS
 from data.splits import Splits
@@ -41,7 +41,6 @@ from data.splits import Splits
 STACK = ("tensorflow", "tensorflow-text", "keras", "keras-hub", "tokenizers", "mlflow", "numpy", "pandas")
 # What the code that is logged with a model imports.
 SERVING_REQUIREMENTS = ("tensorflow", "tensorflow-text", "tensorflow-serving-api", "protobuf", "numpy", "pandas")
-CHAMPION = "champion"
 DESCRIPTION = "mlflow.note.content"
 # Without it the UI shows an experiment among those of language models, the runs on its second page.
 KIND = {"mlflow.experimentKind": "custom_model_development"}
@@ -188,7 +187,7 @@ class Tracker:
     def aliased_version(self, name: str, alias: str) -> RegisteredVersion | None:
         """Return the version that an alias of a registered model points at, None where there is none."""
         with _mlflow_errors():
-            models = self.client.search_registered_models(f"name = {_quoted(name)}")
+            models = self.client.search_registered_models(f"name = {quoted(name)}")
             version = models[0].aliases.get(alias) if models else None
             return None if version is None else _registered(self.client.get_model_version(name, str(version)))
 
@@ -343,12 +342,6 @@ def _mlflow_errors() -> Iterator[None]:
 
 def _registered(version: Any) -> RegisteredVersion:
     return RegisteredVersion(version.name, str(version.version), str(version.run_id), dict(version.tags))
-
-
-def _quoted(value: str) -> str:
-    """Write a value for a filter of MLflow, whose strings know no escapes."""
-    quote = '"' if "'" in value else "'"
-    return f"{quote}{value}{quote}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -44,18 +44,20 @@ class Journal:
 
 
 @contextlib.contextmanager
-def open_journal(base: Path) -> Iterator[Journal]:
+def open_journal(base: Path, *, wait: bool = False) -> Iterator[Journal]:
     """Hold the journal of the model whose versions are below `base`, made if need be.
 
+    `wait` until another process on this machine that is promoting this model has ended.
+
     Raises:
-        RequestError: another process on this machine is promoting this model.
+        RequestError: there is one, and it is not waited for.
     """
     base.mkdir(parents=True, exist_ok=True)
     # Beside the folder of versions, where servers do not look.
     with (base.parent / f".{base.name}.promotion").open("a+", encoding="utf-8") as file:
         try:
             # Gone with the process, however it ends.
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RequestError(f"another promotion of {base.name} is under way; try again when it has ended") from None
         yield Journal(file)

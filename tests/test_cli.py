@@ -134,7 +134,7 @@ def trained(reviews, tmp_path_factory):
 def test_json_alone_is_on_standard_output(trained):
     _, out, err = trained
     content = json.loads(out)
-    assert content["champion"] == "linear"
+    assert content["best"] == "linear"
     assert content["runs"][0]["evaluation"]["metrics"]["accuracy"]["value"] >= 0.9
     assert "1 Data" in err
     assert "Next" in err

@@ -81,7 +81,7 @@ def test_runs_are_found_by_the_start_of_their_ids_and_by_alias(
     experiment: Experiment, artifacts: Path, capsys: pytest.CaptureFixture[str]
 ):
     run_ids = ids(experiment)
-    champion = experiment.outcome.champion.run.name
+    champion = experiment.outcome.best.run.name
     other = next(name for name in MODELS if name != champion)
     options = ("--artifacts", str(artifacts), "--json", "--no-costs", "--no-leaks")
     code, out, err = run(capsys, run_ids[other][:12], "reviews@champion", *options)

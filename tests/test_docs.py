@@ -110,7 +110,7 @@ def _take_over(experiment, folder: Path) -> None:
     shutil.copytree(experiment.outcome.export.parent, artifacts / "exports" / "rotten-tomatoes")
     shutil.copy(experiment.artifacts / "mlflow.db", artifacts / "mlflow.db")
     # Where the page says that a run keeps its configuration.
-    run_id = experiment.outcome.champion.run_id
+    run_id = experiment.outcome.best.run_id
     shutil.copy(experiment.artifacts / "mlruns" / run_id / "artifacts" / "config.toml", folder / "config.toml")
 
 

@@ -129,7 +129,7 @@ def test_every_model_is_registered_and_the_winner_is_champion(experiment, client
     assert {version.tags["model"] for version in versions} == set(MODELS)
     champion = client.get_model_version_by_alias("reviews", "champion")
     best = min(experiment.outcome.candidates, key=lambda one: one.run.validation_log_loss)
-    assert champion.tags["model"] == best.run.name == experiment.outcome.champion.run.name
+    assert champion.tags["model"] == best.run.name == experiment.outcome.best.run.name
     assert champion.tags["export"] == str(experiment.outcome.export)
 
 
@@ -158,7 +158,7 @@ def test_mlflow_s_own_evaluation_of_the_logged_model_gives_our_figures(experimen
         model_config={"pyfunc.output": "label"},
         evaluator_config={"log_explainer": False},
     )
-    ours = experiment.outcome.champion.evaluation.metrics
+    ours = experiment.outcome.best.evaluation.metrics
     assert found.metrics["accuracy_score"] == pytest.approx(ours["accuracy"].value)
     assert found.metrics["f1_score"] == pytest.approx(ours["macro_f1"].value)
 
@@ -212,7 +212,7 @@ def test_the_comparison_is_of_the_same_test_examples_and_names_every_model(exper
 
 def test_the_outcome_is_json(experiment):
     content = json.loads(json.dumps(experiment.outcome.to_dict(), allow_nan=False))
-    assert content["champion"] == experiment.outcome.champion.run.name
+    assert content["best"] == experiment.outcome.best.run.name
     assert [run["model"] for run in content["runs"]] == list(MODELS)
     assert content["data"]["counts"]["rows_read"] == 240
 
@@ -247,9 +247,9 @@ def test_a_worse_model_does_not_take_the_champion_s_place(experiment, reviews):
     assert not outcome.promotion.moved
     assert outcome.export is None
     assert "accuracy" in [gate.name for gate in outcome.promotion.refused_by]
-    assert outcome.promotion.champion.run_id == experiment.outcome.champion.run_id
+    assert outcome.promotion.champion.run_id == experiment.outcome.best.run_id
     champion = Tracker(experiment.artifacts).aliased_version("reviews", "champion")
-    assert champion.run_id == experiment.outcome.champion.run_id
+    assert champion.run_id == experiment.outcome.best.run_id
 
 
 def test_a_store_that_cannot_be_used_is_refused_before_any_work(monkeypatch, reviews, tmp_path):

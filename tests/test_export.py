@@ -62,7 +62,7 @@ def test_the_signature_has_our_names_and_a_free_batch_dimension(predictor):
 
 
 def test_what_is_served_is_what_was_evaluated(experiment, predictor):
-    run = experiment.outcome.champion.run
+    run = experiment.outcome.best.run
     texts = run.material.splits.test.texts
     served = predictor.predict(texts)
     np.testing.assert_allclose(served.probabilities, run.test_probabilities, atol=1e-5)
@@ -117,7 +117,7 @@ def test_text_statistics_have_the_dtypes_that_monitoring_reads_also_of_no_texts(
 
 
 def test_a_long_text_is_truncated_as_in_training(experiment, predictor):
-    length = experiment.outcome.champion.run.config.pipeline.sequence_length
+    length = experiment.outcome.best.run.config.pipeline.sequence_length
     long = "great " * (length - 1)
     answers = predictor.predict([long, long + "awful " * 50])
     np.testing.assert_array_equal(answers.probabilities[0], answers.probabilities[1])
@@ -175,7 +175,7 @@ def test_verify_names_a_changed_answer(experiment, tmp_path):
 
 def test_verify_names_changed_weights(experiment, tmp_path):
     copy = tmp_path / "1"
-    run = experiment.outcome.champion.run
+    run = experiment.outcome.best.run
     write_saved_model(dataclasses.replace(run, temperature=run.temperature * 1.5), copy, "reviews")
     with pytest.raises(VerificationError, match="differs by"):
         verify(copy)

@@ -108,6 +108,16 @@ def test_siblings_are_kept_out_by_groups():
     assert grouped[rows, labels].mean() < 0.52
 
 
+def test_few_groups_make_as_many_folds_and_may_hold_a_whole_class():
+    texts, labels, _ = labelled(rows=60)
+    by_class = out_of_sample_probabilities(texts, labels, 2, groups=[f"{label}" for label in labels])
+    # Who learned from the one class alone knows no other.
+    np.testing.assert_array_equal(by_class[np.arange(60), labels], 0.0)
+    np.testing.assert_allclose(by_class.sum(axis=1), 1)
+    with pytest.raises(RequestError, match="in one group"):
+        out_of_sample_probabilities(texts, labels, 2, groups=["film"] * 60)
+
+
 def test_a_class_without_texts_has_probability_zero():
     texts, labels, _ = labelled(rows=60)
     probabilities = out_of_sample_probabilities(texts, labels, 4)

@@ -32,6 +32,15 @@ def test_the_best_of_ordinary_seeds_is_chance_and_said_to_be():
     )
 
 
+def test_equal_others_predict_nothing_whatever_rounding_makes_of_them():
+    for count in (200, 300, 1281, 1289):
+        for right in range(count - 60, count, 7):
+            one_more = lucky_seeds([right / count, right / count, right / count, (right + 1) / count], NAMES[:4])
+            assert one_more.lucky == ()
+            same = lucky_seeds([right / count] * 3, NAMES[:3])
+            assert same.sentence == "All 3 seeds have the same accuracy."
+
+
 def test_an_unlucky_seed_is_not_a_lucky_one():
     assert lucky_seeds([0.75, 0.752, 0.748, 0.70, 0.751], NAMES).lucky == ()
 

@@ -28,7 +28,7 @@ def refused(tracker: Tracker, *references: str, experiment: str | None = None) -
 
 
 def test_a_run_is_found_by_its_id_and_by_the_start_of_it(experiment, tracker):
-    candidate = experiment.outcome.champion
+    candidate = experiment.outcome.best
     (run,) = tracker.find_runs(candidate.run_id)
     assert (run.id, run.name, run.model, run.experiment) == (candidate.run_id, *[candidate.run.name] * 2, "reviews")
     assert run.params["model_name"] == candidate.run.name
@@ -38,7 +38,7 @@ def test_a_run_is_found_by_its_id_and_by_the_start_of_it(experiment, tracker):
 
 
 def test_a_run_is_found_by_its_registered_model(experiment, tracker):
-    champion = experiment.outcome.champion
+    champion = experiment.outcome.best
     (by_version,) = tracker.find_runs(f"reviews/{champion.registered_version}")
     assert by_version.id == champion.run_id
     registered = tracker.client.get_model_version_by_alias("reviews", "champion")
@@ -93,13 +93,13 @@ def test_an_unknown_name_is_refused_with_the_runs_of_the_experiment(tracker):
 
 
 def test_an_artifact_that_is_not_there_is_refused_with_those_that_are(experiment, tracker):
-    run_id = experiment.outcome.champion.run_id
+    run_id = experiment.outcome.best.run_id
     with pytest.raises(RequestError, match=rf"run {run_id} has no artifact anwers\. It has: answers, "):
         tracker.fetch(run_id, "anwers")
 
 
 def test_an_artifact_is_fetched_as_a_file(experiment, tracker):
-    card = tracker.fetch(experiment.outcome.champion.run_id, "data_card.json")
+    card = tracker.fetch(experiment.outcome.best.run_id, "data_card.json")
     assert json.loads(Path(card).read_text(encoding="utf-8"))["name"] == "reviews"
 
 

@@ -86,7 +86,7 @@ def store(experiment, tmp_path: Path) -> Store:
     tracker = Tracker(artifacts)
     run_ids = {candidate.run_id: candidate for candidate in experiment.outcome.candidates}
     versions = [tracker.registered_version(run_id) for run_id in run_ids]
-    (champion,) = (one for one in versions if one.run_id == experiment.outcome.champion.run_id)
+    (champion,) = (one for one in versions if one.run_id == experiment.outcome.best.run_id)
     tracker.set_alias(NAME, CHAMPION, champion.version)  # another test may have trained on
     return Store(tracker, artifacts, champion, [one for one in versions if one != champion])
 

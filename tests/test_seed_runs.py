@@ -63,7 +63,7 @@ def test_a_seed_that_fails_leaves_the_others(trained):
 def test_seeds_are_child_runs_of_their_model_s_run(trained):
     outcome, _, tracker = trained
     (parent,) = tracker.find_runs(experiment="reviews")
-    assert (parent.id, parent.name, parent.params["seeds"]) == (outcome.champion.run_id, "linear", "3")
+    assert (parent.id, parent.name, parent.params["seeds"]) == (outcome.best.run_id, "linear", "3")
     assert "seed" not in parent.params
     children = tracker.seeds_of(parent)
     assert [(child.name, child.params["seed"], child.params["seeds"]) for child in children] == [
@@ -84,7 +84,7 @@ def test_the_parent_shows_mean_spread_and_interval_of_every_metric(trained):
         assert shown[f"test_{name}"] == pytest.approx(statistics.mean(values))
         assert shown[f"test_seeds/{name}_std"] == pytest.approx(statistics.stdev(values))
         assert (shown[f"test_seeds/{name}_min"], shown[f"test_seeds/{name}_max"]) == (min(values), max(values))
-        interval = outcome.champion.evaluation.metrics[name]
+        interval = outcome.best.evaluation.metrics[name]
         assert [shown[f"test_interval/{name}_{end}"] for end in ("low", "high")] == [interval.low, interval.high]
     losses = [child.metrics["best_validation_log_loss"] for child in children]
     assert parent.metrics["best_validation_log_loss"] == pytest.approx(statistics.mean(losses))
@@ -97,16 +97,16 @@ def test_all_runs_of_the_command_carry_the_verdict_the_parent_the_spread_too(tra
     for run in (parent, *tracker.seeds_of(parent)):
         assert run.tags[DESCRIPTION].startswith(sentence)
         assert "- reviews: 240 texts of 60 films" in run.tags[DESCRIPTION]
-    assert outcome.champion.note in parent.tags[DESCRIPTION]
-    assert outcome.champion.note.startswith("linear over 2 seeds: test accuracy 1.000 on average, from 1.000 to 1.000")
+    assert outcome.best.note in parent.tags[DESCRIPTION]
+    assert outcome.best.note.startswith("linear over 2 seeds: test accuracy 1.000 on average, from 1.000 to 1.000")
 
 
 def test_the_seed_with_the_lowest_validation_loss_is_exported_and_its_answers_are_the_parent_s(trained):
     outcome, _, tracker = trained
     (parent,) = tracker.find_runs(experiment="reviews")
-    best = min(outcome.champion.seeds, key=lambda seed: seed.run.validation_log_loss)
+    best = min(outcome.best.seeds, key=lambda seed: seed.run.validation_log_loss)
     assert parent.tags["exported_seed"] == str(best.run.config.seed)
-    assert outcome.champion.run is best.run
+    assert outcome.best.run is best.run
     (registered,) = tracker.client.search_model_versions("name = 'reviews'")
     assert registered.run_id == parent.id
     assert registered.tags["validation_log_loss"] == repr(best.run.validation_log_loss)
@@ -118,7 +118,7 @@ def test_the_seed_with_the_lowest_validation_loss_is_exported_and_its_answers_ar
 
 def test_slice_columns_come_with_the_answers_beside_the_group(trained):
     outcome, _, tracker = trained
-    for part in read_answers(tracker.fetch(outcome.champion.run_id, "answers")).values():
+    for part in read_answers(tracker.fetch(outcome.best.run_id, "answers")).values():
         assert list(part.columns) == ["film", "stars"]
         assert [part.label_names[label_id] for label_id in part.label_ids] == list(part.columns["stars"])
 
@@ -141,11 +141,11 @@ def test_all_seeds_are_one_contender(trained):
     (row,) = outcome.comparison.rows
     assert (row.name, row.num_seeds) == ("linear", 2)
     assert row.training_seconds == pytest.approx(
-        statistics.mean(seed.run.history.seconds for seed in outcome.champion.seeds)
+        statistics.mean(seed.run.history.seconds for seed in outcome.best.seeds)
     )
     content = outcome.to_dict()["runs"][0]
     assert [seed["seed"] for seed in content["seeds"]] == [4, 6]
-    assert content["evaluation"] == outcome.champion.evaluation.to_dict()
+    assert content["evaluation"] == outcome.best.evaluation.to_dict()
 
 
 def test_a_model_is_chosen_by_the_mean_of_its_seeds(experiment):
@@ -157,7 +157,7 @@ def test_a_model_is_chosen_by_the_mean_of_its_seeds(experiment):
 
     lucky, steady = candidate(0.1, 0.9), candidate(0.4, 0.3)
     assert (lucky.validation_log_loss, steady.validation_log_loss) == (0.5, pytest.approx(0.35))
-    assert app.experiment.choose_champion([lucky, steady]) is steady
+    assert app.experiment.choose_best([lucky, steady]) is steady
     assert steady.run.validation_log_loss == 0.3
 
 

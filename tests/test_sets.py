@@ -108,7 +108,7 @@ def copy(export, tmp_path):
 
 
 def test_the_champion_carries_the_threshold_that_validation_gave_for_the_coverage_of_the_configuration(experiment):
-    run = experiment.outcome.champion.run
+    run = experiment.outcome.best.run
     validation = run.material.datasets.validation
     probabilities = softmax(predict_logits(run.model, validation), run.temperature)
     told = read_calibration(experiment.outcome.export)

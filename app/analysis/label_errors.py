@@ -160,15 +160,19 @@ def out_of_sample_probabilities(
     """Probabilities float64[n, c] of a bag of words that was trained on the other folds, for training texts.
 
     With groups (films, authors) a whole group is in one fold, so that a text is not judged by its siblings. A class
-    with fewer texts than folds makes for as many folds as it has texts; RequestError for one with a single text.
+    with fewer texts than folds makes for as many folds as it has texts, and so do few groups; RequestError for a class
+    with a single text, or a single group.
     """
     ids = np.asarray(label_ids, dtype=np.int64)
     counts = np.bincount(ids, minlength=num_classes)
     rare = int(np.where(counts > 0, counts, len(ids)).argmin())
     if counts[rare] < 2:
         raise RequestError(f"label id {rare} has {counts[rare]} texts: at least 2 are needed")
+    num_groups = len(ids) if groups is None else len(set(groups))
+    if num_groups < 2:
+        raise RequestError("all texts are in one group: at least 2 are needed")
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    splitter = kind(min(folds, int(counts[rare])), shuffle=True, random_state=seed)
+    splitter = kind(min(folds, int(counts[rare]), num_groups), shuffle=True, random_state=seed)
     return held_out_probabilities(texts, ids, num_classes, splitter.split(np.zeros(len(ids)), ids, groups))
 
 
