@@ -268,7 +268,7 @@ def as_contender(candidate: Candidate) -> Contender:
         name=run.name,
         evaluation=run.evaluation,
         label_ids=run.material.splits.test.label_ids,
-        probabilities=run.test_probabilities,
+        probabilities=run.test_probabilities[None],
         training_seconds=run.history.seconds,
         milliseconds_per_text=candidate.milliseconds_per_text,
     )

@@ -17,12 +17,13 @@ from scipy import sparse
 
 from app.calibration import BINS, bin_ids, check_probabilities
 from app.errors import RequestError
+from app.seeds import SeedValues, hierarchical_interval
 from app.statistics import (
     RESAMPLES,
     FloatArray,
     Interval,
+    Resampling,
     Statistic,
-    bootstrap,
     percentile_interval,
     weighted_mean,
 )
@@ -172,6 +173,15 @@ METRICS: dict[str, Callable[[Examples], Statistic]] = {
     "brier": brier,
     "expected_calibration_error": expected_calibration_error,
 }
+# The t interval of several seeds knows no bounds: its ends are cut off here. A metric without a line is not cut.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "accuracy": (0, 1),
+    "macro_f1": (0, 1),
+    "log_loss": (0, np.inf),
+    "auroc": (0, 1),
+    "brier": (0, 2),
+    "expected_calibration_error": (0, 1),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +189,8 @@ class Evaluation:
     """A model's metrics on `count` test examples, with 95% intervals.
 
     metrics: by the names in `METRICS`. per_class: label name -> precision, recall, f1. support: label name ->
-    its test examples. confusion: int64[c, c] in label order, rows the true label, columns the predicted.
+    its test examples. confusion: int64[c, c] in label order, rows the true label, columns the predicted; of several
+    seeds the sum.
     """
 
     label_names: tuple[str, ...]
@@ -217,27 +228,72 @@ def evaluate(
     examples, drawn one by one; not that of training seeds, nor of groups of like examples. RequestError when
     the shapes do not fit, a value is not finite, or a row does not sum to 1.
     """
-    examples = Examples(*check_probabilities(label_ids, probabilities))
-    names = _check_names(label_names, examples.num_classes)
-    count = len(examples.label_ids)
-    metrics = [metric(examples) for metric in METRICS.values()]
-    classes = per_class(examples)
+    one_seed = np.asarray(probabilities, dtype=np.float64)[None]
+    return evaluate_seeds(label_ids, one_seed, label_names, resamples=resamples, seed=seed)
 
-    def everything(weights: FloatArray) -> FloatArray:
-        columns = [metric(weights) for metric in metrics]
-        return np.column_stack([*columns, classes(weights).reshape(len(weights), -1)])
 
-    values = everything(np.ones((1, count)))[0]
-    resampled = bootstrap(everything, count, resamples=resamples, seed=seed)
-    intervals = [percentile_interval(value, column) for value, column in zip(values, resampled.T, strict=True)]
+def evaluate_seeds(
+    label_ids: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    label_names: Sequence[str],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Evaluation:
+    """As `evaluate`, for a model trained with several seeds: probabilities float[seeds, n, c].
+
+    Values are means over seeds. Intervals cover the choice of test examples and that of seeds (`app.seeds`); with
+    one seed they are those of `evaluate`, and of seeds they say nothing. RequestError as there, and for no seed.
+    """
+    seeds = each_seed(label_ids, probabilities)
+    names = _check_names(label_names, seeds[0].num_classes)
+    count = len(seeds[0].label_ids)
+    found = Resampling(each(everything, seeds), count, seed, resamples)
+    bounds = [BOUNDS.get(name, (-np.inf, np.inf)) for name in METRICS] + [(0, 1)] * (len(PER_CLASS) * len(names))
+    intervals = [_interval(found, column, bound) for column, bound in enumerate(bounds)]
     return Evaluation(
         label_names=names,
         count=count,
         metrics=dict(zip(METRICS, intervals, strict=False)),
         per_class=_by_label(names, intervals[len(METRICS) :]),
-        support=dict(zip(names, np.bincount(examples.label_ids, minlength=len(names)).tolist(), strict=True)),
-        confusion=confusion_counts(examples),
+        support=dict(zip(names, np.bincount(seeds[0].label_ids, minlength=len(names)).tolist(), strict=True)),
+        confusion=np.sum([confusion_counts(examples) for examples in seeds], axis=0),
     )
+
+
+def each_seed(label_ids: npt.ArrayLike, probabilities: npt.ArrayLike) -> list[Examples]:
+    """The examples with the answers of each seed, from int[n] and float[seeds, n, c]; RequestError as `evaluate`."""
+    seeds = np.asarray(probabilities, dtype=np.float64)
+    if seeds.ndim != 3 or not len(seeds):
+        raise RequestError(f"probabilities of shape {seeds.shape}: [seeds, n, classes] with at least 1 seed is needed")
+    return [Examples(*check_probabilities(label_ids, of_seed)) for of_seed in seeds]
+
+
+def each(metric: Callable[[Examples], Statistic], seeds: Sequence[Examples]) -> Statistic:
+    """The metric of each seed: float[resamples, seeds, ...]."""
+    statistics = [metric(examples) for examples in seeds]
+    return lambda weights: np.stack([statistic(weights) for statistic in statistics], axis=1)
+
+
+def all_metrics(examples: Examples) -> Statistic:
+    """Every metric of `METRICS`, in that order: float[resamples, metrics]."""
+    metrics = [metric(examples) for metric in METRICS.values()]
+    return lambda weights: np.column_stack([metric(weights) for metric in metrics])
+
+
+def everything(examples: Examples) -> Statistic:
+    """`all_metrics`, then `per_class` flattened: float[resamples, metrics + 3c]."""
+    metrics, classes = all_metrics(examples), per_class(examples)
+    return lambda weights: np.hstack([metrics(weights), classes(weights).reshape(len(weights), -1)])
+
+
+def _interval(found: Resampling, column: int, bounds: tuple[float, float]) -> Interval:
+    """The interval of one column of `everything` of each seed."""
+    values, resampled = found.value[:, column], found.bootstrap[:, :, column]
+    if len(values) == 1:
+        return percentile_interval(values[0], resampled[:, 0])
+    free = hierarchical_interval(SeedValues(values, resampled), seed=found.seed)
+    return Interval(free.value, *np.clip([free.low, free.high], *bounds).tolist())
 
 
 def confusion_counts(examples: Examples) -> IntArray:

@@ -44,6 +44,22 @@ def points_size(difference: Interval) -> str:
     return f"{abs(difference.value) * 100:.{_point_digits(difference)}f} points"
 
 
+def size_in_points(fraction: float) -> str:
+    """A fraction in percentage points, without sign or interval: 0.8 points"""
+    return f"{abs(fraction) * 100:.1f} points"
+
+
+def margin(fraction: float) -> str:
+    """A margin as it was named, in percentage points: 2 points, 1 point, 0.5 points"""
+    size = f"{fraction * 100:.6g}"
+    return f"{size} point{'' if size == '1' else 's'}"
+
+
+def over_seeds(first: int, second: int) -> str:
+    """over 5 seeds each; over 5 and 3 seeds"""
+    return f"over {first} seeds each" if first == second else f"over {first} and {second} seeds"
+
+
 def _point_digits(difference: Interval) -> int:
     """One decimal; two where it would hide a narrow interval or on which side of 0 an end lies."""
     narrow = difference.high - difference.low < 0.01

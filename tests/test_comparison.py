@@ -5,21 +5,24 @@ import numpy as np
 import pytest
 
 from app import wording
-from app.comparison import Contender, Pair, compare, floor_sentence, pair_sentence, verdict
+from app.comparison import Contender, compare
 from app.errors import RequestError
-from app.metrics import evaluate
-from app.statistics import Interval, McNemar
+from app.metrics import METRICS, evaluate_seeds
+from app.pairs import Pair, accuracy_side, make_pair
+from app.power import Equivalence
+from app.statistics import Interval, McNemar, mcnemar_exact
+from app.verdict import floor_sentence, pair_sentence, verdict
 
 LABELS = ("fresh", "rotten")
 
 
 def contender(name, right, label_ids, label_names=LABELS):
-    """A model with confidence 0.8 that is right exactly where `right` says."""
-    label_ids, right = np.asarray(label_ids), np.asarray(right, dtype=bool)
+    """A model with confidence 0.8 that is right exactly where `right` says: bool[n], or bool[seeds, n]."""
+    label_ids, right = np.asarray(label_ids), np.atleast_2d(np.asarray(right, dtype=bool))
     predicted = np.where(right, label_ids, 1 - label_ids)
-    probabilities = np.where(np.arange(2) == predicted[:, None], 0.8, 0.2)
-    evaluation = evaluate(label_ids, probabilities, label_names, resamples=200)
-    return Contender(name, evaluation, label_ids, probabilities, 72.4, 2.34)
+    probabilities = np.where(np.arange(2) == predicted[:, :, None], 0.8, 0.2)
+    evaluation = evaluate_seeds(label_ids, probabilities, label_names, resamples=200)
+    return Contender(name, label_ids, probabilities, evaluation, 72.4, 2.34)
 
 
 def right_on(only, count=1000, common=600):
@@ -28,9 +31,9 @@ def right_on(only, count=1000, common=600):
     return (places < common) | ((places >= only[0]) & (places < only[1]))
 
 
-def pair(first="transformer", second="lstm", *, points=(0.8, -1.2, 2.9), p=0.47, needed=6_912, same=False):
+def pair(first="transformer", second="lstm", *, points=(0.8, -1.2, 2.9), p=0.47, needed=6_912, same=False, **others):
     difference = Interval(*(value / 100 for value in points))
-    return Pair(first, second, 1332, difference, McNemar(100, 89, p), same, needed)
+    return Pair(first, second, 1332, difference, p, p, same, needed, McNemar(100, 89, p), **others)
 
 
 TRUTH = np.arange(1000) % 5 < 2  # 40% rotten
@@ -76,7 +79,7 @@ def test_three_models_get_a_verdict_and_a_sentence_about_the_floor():
 
     assert len(found) == 2
     assert found[0].startswith("transformer is better than lstm by 10.5 points [+8.")
-    assert found[0].endswith("McNemar p < 0.001.")
+    assert found[0].endswith("McNemar p < 0.001 corrected for 3 pairs.")
     assert found[1].startswith("Only transformer beats the linear floor here: transformer +10.0 points [+8.")
     assert "lstm -0.5 points [-2." in found[1]
 
@@ -242,9 +245,21 @@ def test_contenders_with_other_label_names_are_refused():
 
 
 def test_probabilities_that_do_not_fit_the_labels_are_refused():
-    short = Contender("lstm", LSTM.evaluation, TRUTH_IDS, LSTM.probabilities[:5], 1, 1)
+    short = Contender("lstm", TRUTH_IDS, LSTM.probabilities[:, :5], LSTM.evaluation, 1, 1)
     with pytest.raises(RequestError, match="lstm: 5 rows of probabilities for 1000 label_ids"):
         compare([LINEAR, short])
+
+
+def test_probabilities_without_an_axis_of_seeds_are_refused():
+    flat = Contender("lstm", TRUTH_IDS, LSTM.probabilities[0], LSTM.evaluation, 1, 1)
+    with pytest.raises(RequestError, match=r"lstm: probabilities \(1000, 2\) are not \[seeds, examples, classes\]"):
+        compare([LINEAR, flat])
+
+
+@pytest.mark.parametrize("margin", [0, 2, -0.02, math.nan])
+def test_a_margin_that_is_no_fraction_is_refused(margin):
+    with pytest.raises(RequestError, match=r"margin .* is not between 0 and 1; 0.02 is two points"):
+        compare([LINEAR, LSTM], margin=margin)
 
 
 def test_a_name_given_twice_is_refused():
@@ -255,6 +270,144 @@ def test_a_name_given_twice_is_refused():
 def test_nothing_to_compare_is_refused():
     with pytest.raises(RequestError, match="nothing to compare"):
         compare([])
+
+
+def test_p_values_are_adjusted_for_the_number_of_pairs_and_decide_corrected():
+    # Against lstm, other gains 30 and loses 14: p = 0.023 alone, too much for the second of three pairs.
+    other = contender("other", right_on((664, 775)), TRUTH_IDS)
+    alone, among_three = compare([LSTM, other]).pairs[0], compare([LSTM, other, LINEAR]).pairs[0]
+
+    assert (alone.first, alone.second) == (among_three.first, among_three.second) == ("other", "lstm")
+    assert alone.p_value == alone.adjusted_p_value == among_three.p_value
+    assert alone.outcome == "better"
+    assert among_three.adjusted_p_value > 0.05
+    assert among_three.outcome == "borderline"
+    assert among_three.smallest_difference > alone.smallest_difference
+    assert among_three.examples_needed > alone.examples_needed
+
+
+def test_a_named_margin_is_tested_and_said():
+    nearly = right_on((650, 745))
+    nearly[:3] = False
+    close = compare([LSTM, contender("nearly", nearly, TRUTH_IDS)], margin=0.02)
+    far = compare([LSTM, TRANSFORMER], margin=0.02)
+
+    assert close.pairs[0].equivalence.shown
+    assert close.sentences[0].endswith("Their accuracies are within 2 points of each other (equivalence p < 0.001).")
+    assert not far.pairs[0].equivalence.shown
+    assert far.sentences[0].endswith("That they are within 2 points of each other is not shown (equivalence p = 1.00).")
+    assert json.dumps(close.to_dict(), allow_nan=False)
+    assert compare([LSTM, TRANSFORMER]).pairs[0].equivalence is None
+
+
+def test_equivalence_of_three_models_is_corrected_too():
+    alone = compare([LSTM, LINEAR], margin=0.03).pairs[0].equivalence
+    among_three = compare([LSTM, LINEAR, TRANSFORMER], margin=0.03).pairs[2].equivalence
+    assert among_three.p_value == pytest.approx(3 * alone.p_value)
+
+
+def test_every_metric_has_a_difference_around_that_of_the_two_evaluations():
+    (found,) = compare([TRANSFORMER, LSTM]).pairs
+    assert set(found.metrics) == set(METRICS)
+    assert found.metrics["accuracy"] == found.difference
+    for name, interval in found.metrics.items():
+        of_each = [model.evaluation.metrics[name].value for model in (TRANSFORMER, LSTM)]
+        assert interval.value == pytest.approx(of_each[0] - of_each[1])
+        assert interval.low <= interval.value <= interval.high
+
+
+def test_a_pair_known_by_its_labels_alone_is_the_same_pair():
+    (of_probabilities,) = compare([TRANSFORMER, LSTM], margin=0.05).pairs
+    sides = [accuracy_side(model.name, TRUTH_IDS, model.predicted) for model in (TRANSFORMER, LSTM)]
+    of_labels = make_pair(*sides, margin=0.05)
+
+    assert of_labels.to_dict() | {"metric_differences": {}} == of_probabilities.to_dict() | {"metric_differences": {}}
+    assert of_labels.mcnemar == mcnemar_exact(TRANSFORMER.predicted[0] == TRUTH_IDS, LSTM.predicted[0] == TRUTH_IDS)
+
+
+TEXTS = 400
+
+
+def right_by_seed(seeds, level, number):
+    """Seeds of one way of training: texts are hard or easy for all of them, each seed errs on some by chance."""
+    ease = np.random.default_rng(0).normal(size=TEXTS)
+    chance = np.random.default_rng([1, number])
+    return ease + 0.4 * chance.normal(size=(seeds, TEXTS)) + 0.03 * chance.normal(size=(seeds, 1)) > -level
+
+
+def runs(name, seeds, level, number=0):
+    return contender(name, right_by_seed(seeds, level, number), np.arange(TEXTS) % 2)
+
+
+def test_seeds_of_one_configuration_are_never_declared_different():
+    label_ids = np.zeros(TEXTS, dtype=int)
+    for repetition in range(20):
+        wrong = [(~right_by_seed(5, 0.7, 2 * repetition + place)).astype(int) for place in (0, 1)]
+        found = make_pair(*[accuracy_side(f"model {place}", label_ids, wrong[place]) for place in (0, 1)])
+        assert found.outcome in ("undecided", "borderline")
+
+
+def test_a_clear_difference_over_several_seeds_is_found_and_said():
+    found = compare([runs("a", 5, 1.2, 1), runs("b", 5, 0.5, 2)], noun="reviews", margin=0.01)
+    (sentence,) = found.sentences
+
+    assert found.pairs[0].outcome == "better"
+    assert found.pairs[0].mcnemar is None
+    assert sentence.startswith("a is better than b by 21.6 points [+1")
+    assert "] over 5 seeds each, t-test p < 0.001. That they are within 1 point" in sentence
+    assert [row["seeds"] for row in found.table()] == ["5", "5"]
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["pairs"][0]["seeds"] == [5, 5]
+
+
+def test_seeds_that_are_not_told_apart():
+    found = compare([runs("a", 4, 0.72, 1), runs("b", 3, 0.7, 2)], noun="reviews")
+    assert found.pairs[0].outcome == "undecided"
+    assert " over 4 and 3 seeds, t-test p = " in found.sentences[0] or " over 3 and 4 seeds" in found.sentences[0]
+    assert "These seeds and this test set cannot tell them apart" in found.sentences[0]
+
+
+def test_a_model_with_one_seed_can_be_held_against_one_with_several():
+    found = compare([runs("a", 5, 0.7, 1), runs("b", 1, 0.7, 2)]).pairs[0]
+    several = compare([runs("a", 5, 0.7, 1), runs("b", 5, 0.7, 2)]).pairs[0]
+    assert sorted(found.seeds) == [1, 5]
+    assert found.difference.high - found.difference.low > several.difference.high - several.difference.low
+
+
+def test_a_single_model_of_several_seeds_is_held_against_the_commonest_label():
+    (found,) = compare([runs("a", 3, 0.7)], noun="reviews").sentences
+    assert " on 400 reviews over 3 seeds. Always answering 'fresh'" in found
+    assert "; a is better than that: +2" in found
+    assert found.endswith(", t-test p < 0.001.")
+
+
+def test_seeds_that_all_give_the_same_labels_are_the_same():
+    right = np.tile(right_on((650, 745)), (3, 1))
+    found = compare([contender("a", right, TRUTH_IDS), contender("b", right, TRUTH_IDS)])
+    assert found.sentences == ("a and b give every one of the 1,000 examples the same label over 3 seeds each.",)
+
+
+@pytest.mark.parametrize(
+    ("given", "end"),
+    [
+        (
+            {"points": (2.0, 0.1, 3.9), "p": 0.02},
+            "(with several seeds p has to be below 0.01); it would take about 6,900 x",
+        ),
+        ({"points": (2.0, -0.1, 4.1), "p": 0.009}, "the test rejects equality, the interval includes 0; it would take"),
+        ({"needed": None}, "it would take more seeds, whatever the number of x, to show a difference this small."),
+        ({"points": (0.0, -1.0, 1.0), "needed": None}, "tell them apart: both are right equally often."),
+    ],
+)
+def test_what_is_said_of_several_seeds_in_doubt(given, end):
+    assert end in pair_sentence(pair(seeds=(5, 5), **given), "x")
+
+
+def test_equivalence_follows_the_difference():
+    found = pair_sentence(pair(points=(3.1, 1.0, 5.2), p=0.004, equivalence=Equivalence(0.06, 0.012)), "reviews")
+    assert found == (
+        "transformer is better than lstm by 3.1 points [+1.0, +5.2], McNemar p = 0.004. "
+        "Their accuracies are within 6 points of each other (equivalence p = 0.012)."
+    )
 
 
 @pytest.mark.parametrize(
@@ -279,6 +432,12 @@ def test_nothing_to_compare_is_refused():
         (wording.milliseconds(45.4), "45 ms"),
         (wording.milliseconds(math.nan), "undefined"),
         (wording.duration(math.nan), "undefined"),
+        (wording.size_in_points(-0.0123), "1.2 points"),
+        (wording.margin(0.02), "2 points"),
+        (wording.margin(0.01), "1 point"),
+        (wording.margin(0.005), "0.5 points"),
+        (wording.over_seeds(5, 5), "over 5 seeds each"),
+        (wording.over_seeds(5, 1), "over 5 and 1 seeds"),
         (wording.about(6_912), "6,900"),
         (wording.about(85), "85"),
         (wording.about(1_249_999), "1,200,000"),

@@ -10,7 +10,7 @@ from sklearn import metrics as oracle
 
 from app import calibration
 from app.errors import RequestError
-from app.metrics import METRICS, Examples, evaluate, per_class
+from app.metrics import BOUNDS, METRICS, Examples, evaluate, evaluate_seeds, per_class
 from app.statistics import bootstrap, bootstrap_weights
 
 ORACLES = {
@@ -216,6 +216,52 @@ def test_label_names_must_fit(label_names, message):
 def test_probabilities_must_be_probabilities():
     with pytest.raises(RequestError, match="sums to"):
         evaluate([0], [[0.5, 0.9]], ("a", "b"))
+
+
+def several_seeds(count, seeds, classes=2, spread=0.3):
+    """Labels, and seeds of one model that mostly agree: float[seeds, n, c]."""
+    label_ids, probabilities = make(count, classes)
+    chance = np.random.default_rng(9).normal(0, spread, size=(seeds, count, classes))
+    return label_ids, np.stack([calibration.softmax(np.log(probabilities) + of_seed) for of_seed in chance])
+
+
+def test_one_seed_is_evaluated_as_a_single_run():
+    label_ids, probabilities = make(80, 3)
+    seeds = evaluate_seeds(label_ids, probabilities[None], names(3), resamples=50)
+    assert seeds.to_dict() == evaluate(label_ids, probabilities, names(3), resamples=50).to_dict()
+
+
+def test_several_seeds_have_the_mean_of_their_values_and_the_sum_of_their_confusions():
+    label_ids, probabilities = several_seeds(200, 4, classes=3)
+    found = evaluate_seeds(label_ids, probabilities, names(3), resamples=100)
+    each = [evaluate(label_ids, of_seed, names(3), resamples=2) for of_seed in probabilities]
+
+    for name in METRICS:
+        assert found.metrics[name].value == pytest.approx(np.mean([values(one)[name] for one in each]))
+        assert found.metrics[name].low < found.metrics[name].value < found.metrics[name].high
+    recalls = [one.per_class["label 1"]["recall"].value for one in each]
+    assert found.per_class["label 1"]["recall"].value == pytest.approx(np.mean(recalls))
+    np.testing.assert_array_equal(found.confusion, np.sum([one.confusion for one in each], axis=0))
+    assert found.count == 200
+
+
+def test_seeds_that_differ_make_intervals_wider_and_within_bounds():
+    label_ids, probabilities = several_seeds(150, 3, spread=0.0)
+    worse = probabilities.copy()
+    worse[0] = calibration.softmax(0.2 * np.log(worse[0]) + np.random.default_rng(1).normal(0, 2, worse[0].shape))
+    alike, apart = (evaluate_seeds(label_ids, given, names(2), resamples=200) for given in (probabilities, worse))
+
+    for name, interval in apart.metrics.items():
+        low, high = BOUNDS[name]
+        assert low <= interval.low <= interval.high <= high
+    widths = [found.metrics["accuracy"].high - found.metrics["accuracy"].low for found in (alike, apart)]
+    assert widths[1] > 1.5 * widths[0]
+
+
+@pytest.mark.parametrize("shape", [(4, 2), (0, 4, 2)])
+def test_seeds_need_an_axis_of_their_own(shape):
+    with pytest.raises(RequestError, match=r"\[seeds, n, classes\] with at least 1 seed"):
+        evaluate_seeds([0, 1, 0, 1], np.full(shape, 0.5), ("a", "b"))
 
 
 def test_25_000_reviews_are_evaluated_in_seconds():

@@ -7,15 +7,20 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 
 from app import statistics
+from app.metrics import METRICS, Examples
 from app.statistics import (
     Interval,
+    bca_interval,
     bootstrap,
     bootstrap_weights,
-    examples_needed,
+    holm,
+    jackknife,
     mcnemar_exact,
     paired_bootstrap,
+    paired_permutation,
     percentile_interval,
     weighted_mean,
 )
@@ -161,27 +166,134 @@ def test_mcnemar_agrees_with_statsmodels(b, c, both):
     assert mcnemar_exact(first, second).p_value == pytest.approx(min(expected, 1.0), abs=1e-9)
 
 
-def test_examples_needed_by_hand():
-    # Discordant share 0.2, difference 0.1: (1.95996 * sqrt(.2) + 0.84162 * sqrt(.19)) ** 2 / .01 = 154.7
-    assert examples_needed(15, 5, 100) == 155
-    assert examples_needed(5, 15, 100) == 155
+def test_the_jackknife_leaves_out_each_example_once():
+    values = np.array([1.0, 2.0, 6.0])
+    np.testing.assert_allclose(jackknife(weighted_mean(values), 3), [4.0, 3.5, 1.5])
 
 
-def test_no_number_of_examples_shows_no_difference():
-    assert examples_needed(7, 7, 100) is None
+def test_the_jackknife_of_a_single_example_is_its_value():
+    assert jackknife(weighted_mean(np.array([3.0])), 1).tolist() == [3.0]
 
 
-def test_examples_needed_shrinks_with_the_difference_and_grows_with_power():
-    assert examples_needed(30, 10, 1000) < examples_needed(25, 15, 1000)
-    assert examples_needed(30, 10, 1000) < examples_needed(30, 10, 1000, power=0.95)
+def test_beyond_the_exact_jackknife_blocks_are_left_out_and_give_much_the_same_interval(monkeypatch):
+    values = np.random.default_rng(0).exponential(size=1500)
+    statistic = weighted_mean(values)
+    resampled = bootstrap(statistic, 1500)
+    exact = bca_interval(values.mean(), resampled, jackknife(statistic, 1500))
+    monkeypatch.setattr(statistics, "EXACT_JACKKNIFE", 1000)
+    blocks = jackknife(statistic, 1500)
+    grouped = bca_interval(values.mean(), resampled, blocks)
+
+    assert blocks.shape == (statistics.JACKKNIFE_BLOCKS,)
+    error = values.std() / math.sqrt(1500)
+    assert grouped.low == pytest.approx(exact.low, abs=0.1 * error)
+    assert grouped.high == pytest.approx(exact.high, abs=0.1 * error)
 
 
-def test_that_many_examples_have_about_80_percent_power():
-    b, c, count = 60, 40, 1000
-    needed = examples_needed(b, c, count)
+def test_bca_agrees_with_scipy_on_skewed_values():
+    values = np.random.default_rng(3).exponential(size=40)
+    statistic = weighted_mean(values)
+    found = bca_interval(values.mean(), bootstrap(statistic, 40, resamples=20_000), jackknife(statistic, 40))
+    expected = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="BCa", rng=np.random.default_rng(0))
+
+    plain = percentile_interval(values.mean(), bootstrap(statistic, 40, resamples=20_000))
+    assert found.low == pytest.approx(expected.confidence_interval.low, abs=0.01)
+    assert found.high == pytest.approx(expected.confidence_interval.high, abs=0.02)
+    assert found.low > plain.low + 0.01
+    assert found.high > plain.high + 0.02
+
+
+def test_bca_of_a_paired_difference_of_a_metric_agrees_with_scipy():
+    generator = np.random.default_rng(5)
+    labels = np.arange(60) % 2
+    first, second = (np.clip(labels * shift + generator.random(60), 0, 2) / 2 for shift in (0.6, 0.3))
+
+    def area(probability):
+        return METRICS["auroc"](Examples(labels, np.column_stack([1 - probability, probability])))
+
+    def difference(*columns, axis=-1):
+        rows = np.asarray(columns).reshape(3, -1, columns[0].shape[-1]).astype(float)
+        areas = [[_auroc(y, p) for y, p in zip(rows[0], of_model, strict=True)] for of_model in rows[1:]]
+        return np.squeeze(np.subtract(*areas))
+
+    found = paired_bootstrap(area(first), area(second), 60, resamples=4000)
+    expected = stats.bootstrap(
+        (labels, first, second),
+        difference,
+        n_resamples=4000,
+        paired=True,
+        vectorized=True,
+        method="BCa",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    assert found.low == pytest.approx(expected.low, abs=0.015)
+    assert found.high == pytest.approx(expected.high, abs=0.015)
+
+
+def _auroc(labels, probability):
+    positive, negative = probability[labels == 1], probability[labels == 0]
+    return stats.mannwhitneyu(positive, negative).statistic / (len(positive) * len(negative))
+
+
+def test_bca_without_a_resample_on_one_side_is_the_percentile_interval():
+    resampled = np.arange(1.0, 11.0)
+    assert bca_interval(0.0, resampled, np.arange(5.0)) == percentile_interval(0.0, resampled)
+
+
+@pytest.mark.parametrize(("value", "resampled"), [(math.nan, [1.0, 2.0]), (1.0, [math.nan, math.nan])])
+def test_an_undefined_value_has_no_bca_interval(value, resampled):
+    assert math.isnan(bca_interval(value, np.array(resampled), np.array([1.0, 2.0])).low)
+
+
+def both_means(first, second):
+    return weighted_mean(np.concatenate([first, second]))
+
+
+def test_the_permutation_test_agrees_with_scipy():
     generator = np.random.default_rng(0)
-    draws = generator.multinomial(needed, [b / count, c / count, 1 - (b + c) / count], size=1000)
-    rejected = [stats.binomtest(int(only_b), int(only_b + only_c)).pvalue < 0.05 for only_b, only_c, _ in draws]
+    first, second = generator.random(30), generator.random(30) * 0.8
+    found = paired_permutation(both_means(first, second), 30, permutations=9999)
+    expected = stats.permutation_test(
+        (first, second),
+        lambda a, b, axis: np.mean(a - b, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=9999,
+        rng=np.random.default_rng(1),
+    )
+    assert found == pytest.approx(expected.pvalue, abs=0.015)
 
-    # The exact test is a little conservative; the standard error of the share is 0.013.
-    assert 0.75 <= np.mean(rejected) <= 0.84
+
+def test_the_permutation_test_of_accuracies_is_mcnemar_s():
+    first = np.array([True] * 14 + [False] * 5 + [True] * 20)
+    second = np.array([False] * 14 + [True] * 5 + [True] * 20)
+    found = paired_permutation(both_means(first, second), 39, permutations=20_000)
+    assert found == pytest.approx(mcnemar_exact(first, second).p_value, abs=0.01)
+
+
+def test_the_permutation_test_takes_any_metric():
+    generator = np.random.default_rng(4)
+    labels = generator.integers(0, 2, 80)
+    sharp, blunt = (np.clip(0.5 + (labels - 0.5) * gain + generator.normal(0, 0.1, 80), 0, 1) for gain in (0.6, 0.1))
+    probability = np.concatenate([sharp, blunt])
+    area = METRICS["auroc"](Examples(np.tile(labels, 2), np.column_stack([1 - probability, probability])))
+
+    assert paired_permutation(area, 80, permutations=499) == 1 / 500
+    assert paired_permutation(both_means(labels, labels), 80, permutations=49) == 1.0
+
+
+@pytest.mark.parametrize(
+    "p_values", [[0.03], [0.01, 0.04, 0.03], [0.02, 0.02, 0.5, 0.001, 0.02], [0.0, 1.0, 0.6], [0.4, 0.3, 0.2, 0.1]]
+)
+def test_holm_agrees_with_statsmodels(p_values):
+    np.testing.assert_allclose(holm(p_values), multipletests(p_values, method="holm")[1], atol=1e-12)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+@settings(max_examples=40, deadline=None)
+def test_holm_keeps_the_order_of_p_values_and_lies_between_them_and_bonferroni_s(p_values):
+    adjusted = np.array(holm(p_values))
+    plain = np.array(p_values)
+    assert (np.diff(adjusted[np.argsort(plain, kind="stable")]) >= 0).all()
+    assert (adjusted >= plain).all()
+    assert (adjusted <= np.minimum(plain * len(plain), 1)).all()

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from app.analysis.aligned import check_aligned
 from app.analysis.features import Feature, crossed, features
-from app.analysis.proportions import SIGNIFICANCE, difference, holm, lower_than, paired_difference, proportion
+from app.analysis.proportions import SIGNIFICANCE, difference, lower_than, paired_difference, proportion
 from app.answers import Answers
-from app.statistics import Interval, McNemar, mcnemar_exact
+from app.statistics import Interval, McNemar, holm, mcnemar_exact
 
 BoolArray = npt.NDArray[np.bool_]
 # Below this a slice cannot show much, and each one more makes the correction stricter for all the others.
