@@ -59,6 +59,10 @@ def test_models_without_a_weak_spot_have_no_worse_slice():
     assert false_alarms <= 5  # 5% of 40 are expected at most
 
 
+def test_too_few_texts_have_no_slices():
+    assert find_slices([made_answers([1, 0] * 10), made_answers([1, 1] * 10, name="linear")]) == ()
+
+
 def test_figures_of_a_slice_by_hand():
     right = np.ones(80, bool)
     right[:10] = False

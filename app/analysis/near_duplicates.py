@@ -51,17 +51,18 @@ def near_duplicates(texts: Sequence[str], others: Sequence[str]) -> list[Pair]:
     A quotation within a much longer text is not found. Sources: Broder, 1997, "On the resemblance and containment of
     documents"; Leskovec, Rajaraman & Ullman, 2014, "Mining of massive datasets", chapter 3, for the bands.
     """
-    first, second = [words(text) for text in texts], [words(text) for text in others]
+    # As one string a text: millions of words apart would take ten times the memory.
+    first, second = ([" ".join(words(text)) for text in side] for side in (texts, others))
     rarity = _rarity([*first, *second])
     found = []
     for row, other_row in _candidates(first, second):
-        ratio = fuzz.ratio(" ".join(first[row]), " ".join(second[other_row]), score_cutoff=100 * MIN_SIMILARITY) / 100
+        ratio = fuzz.ratio(first[row], second[other_row], score_cutoff=100 * MIN_SIMILARITY) / 100
         if ratio and _words_shared(first[row], second[other_row], rarity) >= MIN_WORDS_SHARED:
             found.append(Pair(row, other_row, ratio))
     return sorted(found, key=lambda pair: (-pair.similarity, pair.row, pair.other_row))
 
 
-def _candidates(texts: Sequence[list[str]], others: Sequence[list[str]]) -> Iterator[tuple[int, int]]:
+def _candidates(texts: Sequence[str], others: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Pairs of positions whose word pairs hash alike; the smaller side is indexed, since the index takes memory."""
     swapped = len(texts) > len(others)
     indexed, asked = (others, texts) if swapped else (texts, others)
@@ -78,29 +79,29 @@ def _candidates(texts: Sequence[list[str]], others: Sequence[list[str]]) -> Iter
             yield (row, other) if swapped else (other, row)
 
 
-def _signatures(texts: Sequence[list[str]]) -> Iterator[tuple[int, MinHash]]:
+def _signatures(texts: Sequence[str]) -> Iterator[tuple[int, MinHash]]:
     """Position and MinHash of each text that has a word."""
     rows = [row for row, text in enumerate(texts) if text]
-    shingles = (_shingles(texts[row]) for row in rows)
+    shingles = (_shingles(texts[row].split()) for row in rows)
     made = MinHash.generator(shingles, num_perm=NUM_HASHES, hashfunc=lambda shingle: shingle)
     yield from zip(rows, made, strict=True)
 
 
-def _shingles(text: list[str]) -> list[int]:
+def _shingles(words_of_text: list[str]) -> list[int]:
     """Hashes of the pairs of neighbouring words; of the word itself where there is only one."""
-    hashes = np.array([zlib.crc32(word.encode()) for word in text[: MAX_SHINGLES + 1]], dtype=np.uint32)
+    hashes = np.array([zlib.crc32(word.encode()) for word in words_of_text[: MAX_SHINGLES + 1]], dtype=np.uint32)
     pairs: npt.NDArray[np.uint32] = hashes if len(hashes) == 1 else hashes[:-1] * MIX + hashes[1:]
     return np.unique(pairs).tolist()
 
 
-def _rarity(texts: Sequence[list[str]]) -> dict[str, float]:
+def _rarity(texts: Sequence[str]) -> dict[str, float]:
     """Inverse document frequency of each word, above 0: log((1 + texts) / (1 + texts with it)) + 1."""
-    frequency = Counter(word for text in texts for word in set(text))
+    frequency = Counter(word for text in texts for word in set(text.split()))
     return {word: float(np.log((1 + len(texts)) / (1 + count))) + 1 for word, count in frequency.items()}
 
 
-def _words_shared(text: list[str], other: list[str], rarity: dict[str, float]) -> float:
+def _words_shared(text: str, other: str, rarity: dict[str, float]) -> float:
     """Weight of the words in both over that of the words in either, 0 to 1."""
-    first, second = set(text), set(other)
+    first, second = set(text.split()), set(other.split())
     weight = rarity.__getitem__
     return sum(map(weight, first & second)) / sum(map(weight, first | second))

@@ -1,4 +1,4 @@
-"""Shares of texts: their intervals, tests that two shares are equal, and the correction for many such tests."""
+"""Shares of texts: their intervals, their differences, and the test that one is lower than another."""
 
 from __future__ import annotations
 
