@@ -223,7 +223,9 @@ def ui(
         if not database.is_file():
             raise RequestError(f"no runs yet: {database} is not there. Train first: python train.py lstm transformer")
         uri = f"sqlite:///{database.resolve()}"
-    console.print(f"MLflow at http://{host}:{port}/   runs of {uri}   Ctrl-C ends it", highlight=False, soft_wrap=True)
+    # Without its last part MLflow opens the pages for language models, where runs are hard to find.
+    page = f"http://{host}:{port}/#/experiments?workflowType=machine_learning"
+    console.print(f"MLflow at {page}   runs of {uri}   Ctrl-C ends it", highlight=False, soft_wrap=True)
     command = [
         sys.executable,
         "-m",

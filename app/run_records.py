@@ -44,9 +44,9 @@ def log_epoch(run: Run, report: EpochReport) -> None:
     """Log the figures of an epoch that has ended; of a step nothing."""
     if report.validation_loss is not None and report.validation_accuracy is not None:
         metrics = {
-            "loss": report.loss,
-            "validation_log_loss": report.validation_loss,
-            "validation_accuracy": report.validation_accuracy,
+            "epoch/loss": report.loss,
+            "epoch/validation_log_loss": report.validation_loss,
+            "epoch/validation_accuracy": report.validation_accuracy,
         }
         run.log_metrics(metrics, step=report.epoch)
 
@@ -104,14 +104,14 @@ def log_export(run: Run, verification: Verification, milliseconds: float) -> Non
 
 
 def test_metrics(evaluation: Evaluation) -> dict[str, float]:
-    """Return an evaluation as metrics: `test_accuracy` and the ends of its interval, and so on.
+    """Return an evaluation as metrics: `test/accuracy` and the ends of its interval, and so on.
 
-    What stands before a slash is a section of its own in MLflow's charts, which else would be drowned in ends.
+    MLflow draws what stands before a slash as a section, in the order of the alphabet: curves, figures, their ends.
     """
     metrics: dict[str, float] = {}
     for name, interval in evaluation.metrics.items():
         metrics |= {
-            f"test_{name}": interval.value,
+            f"test/{name}": interval.value,
             f"test_interval/{name}_low": interval.low,
             f"test_interval/{name}_high": interval.high,
         }

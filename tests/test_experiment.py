@@ -62,7 +62,7 @@ def test_a_run_keeps_its_resolved_configuration(experiment, client, runs):
 
 
 def test_a_run_keeps_a_metric_for_every_epoch(experiment, client, runs):
-    logged = client.get_metric_history(runs["lstm"].info.run_id, "validation_log_loss")
+    logged = client.get_metric_history(runs["lstm"].info.run_id, "epoch/validation_log_loss")
     assert [metric.step for metric in logged] == [1, 2]
     assert [metric.value for metric in logged] == experiment.reporter.validation_losses["lstm"]
 
@@ -70,7 +70,7 @@ def test_a_run_keeps_a_metric_for_every_epoch(experiment, client, runs):
 def test_a_run_keeps_what_was_measured_on_test_with_its_intervals(experiment, runs):
     evaluation, logged = experiment.run("linear").evaluation, runs["linear"].data.metrics
     for name, interval in evaluation.metrics.items():
-        assert logged[f"test_{name}"] == interval.value
+        assert logged[f"test/{name}"] == interval.value
         assert logged[f"test_interval/{name}_low"] == interval.low
         assert logged[f"test_interval/{name}_high"] == interval.high
 
@@ -144,20 +144,19 @@ def test_the_logged_model_answers_as_the_export(experiment):
 
 
 @pytest.mark.filterwarnings("ignore")  # MLflow's evaluator warns of its own use of pandas and scikit-learn
-def test_mlflow_s_own_evaluation_of_the_logged_model_gives_our_figures(experiment, tmp_path):
-    mlflow.set_tracking_uri(Tracker(experiment.artifacts).uri)
-    mlflow.set_experiment(experiment_id=mlflow.create_experiment("evaluations", tmp_path.as_uri()))
+def test_mlflow_s_own_evaluation_of_the_logged_model_gives_our_figures(experiment):
     test, label_names = experiment.outcome.material.splits.test, experiment.outcome.material.splits.label_names
     labels = [label_names[label_id] for label_id in test.label_ids]
     frame = pd.DataFrame({"text": list(test.texts), "label": labels}, dtype=object)
-    found = mlflow.models.evaluate(
-        "models:/reviews@champion",
-        frame,
-        targets="label",
-        model_type="classifier",
-        model_config={"pyfunc.output": "label"},
-        evaluator_config={"log_explainer": False},
-    )
+    with Tracker(experiment.artifacts).run("evaluations", "champion"):
+        found = mlflow.models.evaluate(
+            "models:/reviews@champion",
+            frame,
+            targets="label",
+            model_type="classifier",
+            model_config={"pyfunc.output": "label"},
+            evaluator_config={"log_explainer": False},
+        )
     ours = experiment.outcome.best.evaluation.metrics
     assert found.metrics["accuracy_score"] == pytest.approx(ours["accuracy"].value)
     assert found.metrics["f1_score"] == pytest.approx(ours["macro_f1"].value)

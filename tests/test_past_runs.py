@@ -32,7 +32,7 @@ def test_a_run_is_found_by_its_id_and_by_the_start_of_it(experiment, tracker):
     (run,) = tracker.find_runs(candidate.run_id)
     assert (run.id, run.name, run.model, run.experiment) == (candidate.run_id, *[candidate.run.name] * 2, "reviews")
     assert run.params["model_name"] == candidate.run.name
-    assert run.metrics["test_accuracy"] == candidate.evaluation.metrics["accuracy"].value
+    assert run.metrics["test/accuracy"] == candidate.evaluation.metrics["accuracy"].value
     assert {"answers", "config.toml", "figures", "vocab.txt"} <= set(run.artifacts)
     assert tracker.find_runs(candidate.run_id[:10]) == (run,)
 

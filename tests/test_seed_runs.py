@@ -79,9 +79,9 @@ def test_the_parent_shows_mean_spread_and_interval_of_every_metric(trained):
     (parent,) = tracker.find_runs(experiment="reviews")
     children = tracker.seeds_of(parent)
     for name in METRICS:
-        values = [child.metrics[f"test_{name}"] for child in children]
+        values = [child.metrics[f"test/{name}"] for child in children]
         shown = parent.metrics
-        assert shown[f"test_{name}"] == pytest.approx(statistics.mean(values))
+        assert shown[f"test/{name}"] == pytest.approx(statistics.mean(values))
         assert shown[f"test_seeds/{name}_std"] == pytest.approx(statistics.stdev(values))
         assert (shown[f"test_seeds/{name}_min"], shown[f"test_seeds/{name}_max"]) == (min(values), max(values))
         interval = outcome.best.evaluation.metrics[name]
