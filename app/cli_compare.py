@@ -49,8 +49,8 @@ def compare(
     learning_curve: Annotated[
         bool, typer.Option("--learning-curve", help="Train each model on 10, 20, 50 and 100% of the rows: slow.")
     ] = False,
-    leaks: Annotated[bool, typer.Option("--leaks/--no-leaks", help="Look for near-duplicates across splits.")] = True,
-    costs: Annotated[bool, typer.Option("--costs/--no-costs", help="Time the models beside each other.")] = True,
+    no_leaks: Annotated[bool, typer.Option("--no-leaks", help="No search for near-duplicates across splits.")] = False,
+    no_costs: Annotated[bool, typer.Option("--no-costs", help="The models are not timed beside each other.")] = False,
     artifacts: Annotated[
         Path, typer.Option(envvar="VALENCE_ARTIFACTS", help="Folder of runs, exports and caches.")
     ] = Path("artifacts"),
@@ -77,8 +77,8 @@ def compare(
         price_per_cpu_hour=price_per_cpu_hour,
         price_per_error=price_per_error,
         learning_curve=learning_curve,
-        leaks=leaks,
-        costs=costs,
+        leaks=not no_leaks,
+        costs=not no_costs,
     )
     compared, page = _carry_out(console, wanted, artifacts, output)
     if as_json:
