@@ -63,6 +63,8 @@ def test_an_experiment_is_compared_model_by_model(
         lstm.metrics["difference_accuracy_against_transformer"]
         == -transformer.metrics["difference_accuracy_against_lstm"]
     )
+    assert lstm.metrics["comparison/p_against_transformer"] == transformer.metrics["comparison/p_against_lstm"]
+    assert lstm.metrics["comparison/p95_milliseconds"] > 0
 
 
 @pytest.mark.parametrize(("width", "is_table"), [(100, True), (60, False), (40, False)])

@@ -11,6 +11,7 @@ from app.analysis.disagreements import FORMULA, NUMBER
 from app.analysis.label_errors import Suspects
 from app.analysis.slices import Slice
 from app.compared import Compared
+from app.report.finding_metrics import finding_metrics
 from app.report.page import render
 from data.sources.rows import safe_name
 
@@ -34,8 +35,11 @@ def default_page(compared: Compared, artifacts: Path) -> Path:
 
 
 def metrics_of(compared: Compared) -> dict[str, dict[str, float]]:
-    """For each model the differences to every other one as metrics: `difference_accuracy_against_lstm` and its ends."""
-    found: dict[str, dict[str, float]] = {name: {} for name in compared.names}
+    """For each model what was found of it (`finding_metrics`), and the differences to every other one.
+
+    A difference is named `difference_accuracy_against_lstm`, its ends `..._low` and `..._high`.
+    """
+    found = finding_metrics(compared)
     for pair in compared.comparison.pairs:
         for name, interval in pair.metrics.items():
             for model, other, signed in ((pair.first, pair.second, interval), (pair.second, pair.first, -interval)):

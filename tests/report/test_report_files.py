@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +18,18 @@ from app.report.files import metrics_of
 from app.report.page import render
 from app.report.text_sections import MOST_DISAGREEMENTS
 from report.made import FORMULA, HOSTILE, LONG, made_compared
+
+MEASURED = (
+    "calibration_error_before",
+    "calibration_error_after",
+    "risk_area",
+    "accuracy_at_90_coverage",
+    "worst_slice_gap",
+    "pieces_lost",
+    "leak_share",
+    "accuracy_without_leaks",
+    "label_suspects_test",
+)
 
 
 class Outline(HTMLParser):
@@ -147,3 +161,36 @@ def test_metrics_say_the_difference_from_either_side(compared: Compared):
     assert metrics["transformer"][forth] == -metrics["lstm"][back]
     assert metrics["transformer"][f"{forth}_low"] == -metrics["lstm"][f"{back}_high"]
     assert metrics["lstm"][f"{back}_low"] < metrics["lstm"][back] < metrics["lstm"][f"{back}_high"]
+
+
+def test_findings_are_metrics_in_sections_of_their_own(compared: Compared):
+    metrics, found = metrics_of(compared), compared.findings
+    lstm = {name: value for name, value in metrics["lstm"].items() if not name.startswith("difference_")}
+    costs = {"p95_milliseconds": 3.0, "texts_per_second": 1000 / 1.5, "export_megabytes": 5.0}
+    curve = [f"learning_curve/accuracy_{share}" for share in ("0.1", "0.2", "0.5", "1")]
+    assert lstm.keys() == {
+        *(f"comparison/{name}" for name in (*MEASURED, *costs, "p_against_linear", "p_against_transformer")),
+        *curve,
+    }
+    assert {name: lstm[f"comparison/{name}"] for name in costs} == pytest.approx(costs)
+    assert not [name for name in metrics["linear"] if name.startswith("learning_curve/")]
+    assert metrics["linear"]["comparison/p_against_lstm"] == lstm["comparison/p_against_linear"]
+    assert lstm["comparison/leak_share"] == found.leaks.leaked[1].share.value > 0
+    assert lstm["comparison/label_suspects_test"] == len(found.suspects["test"].rows)
+    gaps = [one.models[1].gap for one in found.slices if one.models[1].model == "lstm"]
+    assert lstm["comparison/worst_slice_gap"] == max(gaps, key=lambda gap: gap.low).value
+    assert lstm["comparison/accuracy_at_90_coverage"] == found.risks["lstm"].at[1].accuracy.value
+    assert lstm["learning_curve/accuracy_1"] == found.curves["lstm"].points[-1].accuracy.value
+
+
+def test_what_was_not_looked_at_is_no_metric():
+    whole = made_compared(tests=60, curves=False)
+    speeds = replace(whole.findings.costs.models[0].speed, joules=5_000.0, texts_per_second=math.inf)
+    costs = replace(whole.findings.costs, models=(replace(whole.findings.costs.models[0], speed=speeds),))
+    bare = replace(whole, findings=replace(whole.findings, leaks=None, slices=(), suspects={}, costs=costs))
+    metrics = metrics_of(bare)
+    names = ("leak_share", "accuracy_without_leaks", "label_suspects_test", "worst_slice_gap", "texts_per_second")
+    assert not {f"comparison/{name}" for name in names} & metrics["linear"].keys()
+    assert metrics["linear"]["comparison/joules_per_text"] == 5.0
+    assert "comparison/p95_milliseconds" not in metrics["lstm"]
+    assert all(math.isfinite(value) for values in metrics.values() for value in values.values())
