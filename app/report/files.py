@@ -9,6 +9,7 @@ import pandas as pd
 
 from app.analysis.disagreements import FORMULA, NUMBER
 from app.analysis.label_errors import Suspects
+from app.analysis.leaks import Leaks
 from app.analysis.slices import Slice
 from app.compared import Compared
 from app.report.finding_metrics import finding_metrics
@@ -54,6 +55,8 @@ def _frames(compared: Compared) -> dict[str, pd.DataFrame]:
     frames["slices.csv"] = pd.DataFrame([_slice(one) for one in findings.slices])
     if findings.disagreements is not None:
         frames["disagreements.csv"] = findings.disagreements.relabelling()
+    if findings.leaks is not None:
+        frames["near_duplicates.csv"] = _twins(findings.leaks)
     return frames
 
 
@@ -62,6 +65,23 @@ def _suspects(found: Suspects) -> pd.DataFrame:
     rows = [
         [one.row, _inert(one.text), _inert(one.label), _inert(one.suggested), round(one.margin, 4), ""]
         for one in found.rows
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _twins(found: Leaks) -> pd.DataFrame:
+    columns = ["split", "row", "text", "other_split", "other_row", "other_text", "similarity"]
+    rows = [
+        [
+            one.split,
+            one.row,
+            _inert(one.text),
+            one.other_split,
+            one.other_row,
+            _inert(one.other_text),
+            round(one.similarity, 4),
+        ]
+        for one in found.twins
     ]
     return pd.DataFrame(rows, columns=columns)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app import wording
 from app.analysis.label_errors import Suspects
+from app.analysis.leaks import Leaks
 from app.analysis.slices import Slice
 from app.analysis.truncation import Ledger
 from app.compared import Compared
@@ -20,6 +21,9 @@ from app.statistics import Interval
 
 MOST_DISAGREEMENTS = 500
 MOST_SUSPECTS = 200
+MOST_TWINS = 200
+# Both texts of a pair say nearly the same: two thousand characters of each would make the page twice as large.
+TWIN_CHARACTERS = 800
 NOBODY = "none"
 
 
@@ -127,7 +131,8 @@ def leaks(compared: Compared) -> Section:
         ),
         sortable=False,
     )
-    return Section("leaks", "Leaks between splits", leak_sentences(compared), (Part(tables=(shares, scores)),))
+    pairs = (_twins_table(found),) if found.twins else ()
+    return Section("leaks", "Leaks between splits", leak_sentences(compared), (Part(tables=(shares, scores, *pairs)),))
 
 
 def labels(compared: Compared) -> Section:
@@ -198,6 +203,37 @@ def _cut_part(ledger: Ledger) -> Part:
         sortable=False,
     )
     return Part(f"Models that read {ledger.sequence_length:,} pieces", tables=(by_class, prices))
+
+
+def _twins_table(found: Leaks) -> Table:
+    rows = tuple(
+        (
+            text_cell(one.text, TWIN_CHARACTERS),
+            Cell(one.split),
+            Cell(str(one.row), key=one.row),
+            text_cell(one.other_text, TWIN_CHARACTERS),
+            Cell(one.other_split),
+            Cell(str(one.other_row), key=one.other_row),
+            share_cell(one.similarity),
+        )
+        for one in found.twins[:MOST_TWINS]
+    )
+    return Table(
+        "twins",
+        "Pairs to look at, the most alike first: two texts from one template may be different ones.",
+        (
+            Column("text", "text"),
+            Column("split", "label", choose=True),
+            Column("row"),
+            Column("other text", "text"),
+            Column("other split", "label", choose=True),
+            Column("other row"),
+            Column("similarity"),
+        ),
+        rows,
+        cut_note(len(rows), len(found.twins), "pairs", "near_duplicates.csv"),
+        "near_duplicates.csv",
+    )
 
 
 def _suspects_table(split: str, found: Suspects) -> Table:

@@ -12,11 +12,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
 from app.compared import Compared
-from app.report.files import metrics_of
+from app.report.files import metrics_of, write_report
 from app.report.page import render
-from app.report.text_sections import MOST_DISAGREEMENTS
+from app.report.text_sections import MOST_DISAGREEMENTS, MOST_TWINS
 from report.made import FORMULA, HOSTILE, LONG, made_compared
 
 MEASURED = (
@@ -127,10 +128,12 @@ def test_what_makes_a_comparison_unfair_stands_above_the_verdict():
 
 
 def test_a_large_comparison_stays_below_two_megabytes_and_says_what_it_left_out():
-    large = made_compared(tests=1289, curves=False)
+    large = made_compared(tests=1289, curves=False, copies=MOST_TWINS)
     text = render(large)
     assert len(large.findings.disagreements.rows) > MOST_DISAGREEMENTS
     assert f"The first {MOST_DISAGREEMENTS} of {len(large.findings.disagreements.rows):,} disagreements" in text
+    assert f"The first {MOST_TWINS} of {len(large.findings.leaks.twins)} pairs; all of them are in near_dupl" in text
+    assert text.count('<td class="text">', text.index('id="twins"'), text.index('id="labels"')) == 2 * MOST_TWINS
     assert len(text.encode()) < 2_000_000
 
 
@@ -143,7 +146,8 @@ def test_json_has_the_verdict_and_every_finding(compared: Compared, report: Path
 
 
 def test_csv_files_hold_whole_texts_and_no_formula(compared: Compared, report: Path):
-    for name in ("disagreements.csv", "label_suspects_test.csv", "label_suspects_train.csv", "slices.csv"):
+    names = ("disagreements", "label_suspects_test", "label_suspects_train", "near_duplicates", "slices")
+    for name in (f"{name}.csv" for name in names):
         with report.with_name(name).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         assert rows, name
@@ -153,6 +157,26 @@ def test_csv_files_hold_whole_texts_and_no_formula(compared: Compared, report: P
     assert len(texts) == len(compared.findings.disagreements.rows)
     assert f"'{FORMULA} 0" in texts
     assert f"{LONG} 0" in texts
+
+
+def test_pairs_across_splits_can_be_read_on_the_page_and_in_their_file(compared: Compared, report: Path, text: str):
+    with report.with_name("near_duplicates.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    twins = compared.findings.leaks.twins
+    assert [(row["split"], int(row["row"])) for row in rows] == [(twin.split, twin.row) for twin in twins]
+    assert f"'{FORMULA} 2" in [row["other_text"] for row in rows]
+    assert f"{LONG} 0" in [row["text"] for row in rows]
+    shown = text[text.index('id="twins"') : text.index('id="labels"')]
+    assert str(escape(f"{HOSTILE} 0")) in shown
+    assert "<script" not in shown
+    assert shown.count("<tr>") == 1 + len(twins)
+
+
+def test_without_a_search_there_are_no_pairs(tmp_path: Path):
+    whole = made_compared(tests=60, curves=False)
+    write_report(replace(whole, findings=replace(whole.findings, leaks=None)), tmp_path / "report.html")
+    assert not (tmp_path / "near_duplicates.csv").exists()
+    assert 'id="twins"' not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_metrics_say_the_difference_from_either_side(compared: Compared):
