@@ -34,9 +34,10 @@ def finding_metrics(compared: Compared) -> dict[str, dict[str, float]]:
 def _answering(found: Findings, name: str) -> dict[str, float | None]:
     """How far its confidence can be trusted, where it does worst, and what it does not read."""
     calibration, risk = found.calibrations[name], found.risks[name]
+    before = calibration.before
     gaps = [model.gap for one in found.slices for model in one.models if model.model == name]
     return {
-        "calibration_error_before": calibration.before.expected_calibration_error,
+        "calibration_error_before": None if before is None else before.expected_calibration_error,
         "calibration_error_after": calibration.after.expected_calibration_error,
         "risk_area": risk.area,
         "accuracy_at_90_coverage": next(one.accuracy.value for one in risk.at if one.coverage == COVERAGE),
