@@ -88,9 +88,10 @@ def compare(
 
 
 def show(console: Console, compared: Compared) -> None:
-    """Print the table, the verdict, and the most telling findings in a few lines each."""
+    """Print the table, the verdict with what it rests on, and the most telling findings in a few lines each."""
     from app.display import comparison_table, write_wrapped
     from app.highlights import highlights
+    from app.report.verdict_sections import rests_on
 
     title = f"{compared.setting.name}: {compared.num_examples:,} test {compared.setting.noun}, 95% intervals"
     console.print(f"\n[bold]{title}[/bold]" if console.is_terminal else f"\n{title}", highlight=False)
@@ -101,7 +102,7 @@ def show(console: Console, compared: Compared) -> None:
         console.print(Padding(comparison_table(rows), (0, 0, 1, INDENT)))
     else:
         _print_one_below_the_other(console, rows)
-    for sentence in compared.sentences:
+    for sentence in (*compared.sentences, rests_on(compared)):
         write_wrapped(console, sentence, INDENT)
     for heading, sentences in highlights(compared):
         console.print(f"\n{heading}", highlight=False)
