@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 from markupsafe import escape
 
-from app.compared import Compared
+from app import wording
+from app.analysis.truncation import truncation_ledger
+from app.compared import Compared, look_into
 from app.report.files import metrics_of, write_report
 from app.report.page import render
 from app.report.text_sections import MOST_DISAGREEMENTS, MOST_TWINS
@@ -170,6 +172,53 @@ def test_pairs_across_splits_can_be_read_on_the_page_and_in_their_file(compared:
     assert str(escape(f"{HOSTILE} 0")) in shown
     assert "<script" not in shown
     assert shown.count("<tr>") == 1 + len(twins)
+
+
+def test_accuracy_by_length_is_shown_of_every_model_that_cuts(compared: Compared, text: str):
+    shown = text[text.index('id="lengths-1"') : text.index('id="prices-1"')]
+    ledgers = [compared.findings.ledgers[name] for name in compared.names]
+    assert re.findall(r'<th scope="col" class="number">([^<]+)<', shown) == ["number", "cut", *compared.names]
+    lines = [re.findall(r"<t[dh][^>]*>([^<]+)<", row) for row in shown.split("<tr>")[2:]]
+    assert [line[0] for line in lines[:-2]] == [one.name for one in ledgers[0].by_length]
+    assert [line[3:] for line in lines[:-2]] == [
+        [wording.interval(ledger.by_length[place].accuracy) for ledger in ledgers] for place in range(len(lines) - 2)
+    ]
+    num_cut = int(compared.answers[0].truncated.sum())
+    assert lines[-2][:3] == ["all that are cut", str(num_cut), "100.0%"]
+    assert lines[-1][:3] == ["all that are not", str(300 - num_cut), "0.0%"]
+    assert lines[-2][3:] == [wording.interval(ledger.accuracy_cut) for ledger in ledgers]
+    assert 0 < num_cut < 300
+
+
+def test_models_that_cut_differently_have_tables_of_their_own_and_whole_texts_none():
+    whole = made_compared(tests=60, curves=False)
+    ledgers = dict(whole.findings.ledgers)
+    answers = {one.name: one for one in whole.answers}
+    ledgers["lstm"] = truncation_ledger(replace(answers["lstm"], sequence_length=10))
+    ledgers["linear"] = truncation_ledger(replace(answers["linear"], sequence_length=100_000))
+    text = render(replace(whole, findings=replace(whole.findings, ledgers=ledgers)))
+    outline = Outline(text)
+    assert len(outline.ids) == len(set(outline.ids))
+    assert {"lengths-1", "lengths-2"} == {name for name in outline.ids if name.startswith("lengths-")}
+    assert "linear reads 100,000 pieces; no text is longer" in text
+    assert not re.search(r"<h3[^>]*>[^<]*linear[^<]*pieces are read", text)
+
+
+def test_without_a_temperature_there_is_no_before():
+    whole = made_compared(tests=60, curves=False)
+    untold = replace(whole.contestants[0], knows_temperature=False)
+    found = look_into([untold, *whole.contestants[1:]], whole.setting)
+    why = "linear does not tell its temperature (no assets.extra/calibration.json)"
+    assert found.missing["calibration before the temperature"] == why
+    told = found.to_dict()["findings"]["calibration"]
+    assert (told["linear"]["temperature"], told["linear"]["before"]) == (None, None)
+    assert told["lstm"]["before"] != told["lstm"]["after"]
+    text = render(found)
+    section = text[text.index('id="calibration"') : text.index('id="risk"')]
+    assert f"Only after the temperature: {why}." in section
+    assert section.count('<td class="number">not known</td>') == 2
+    assert "comparison/calibration_error_before" not in metrics_of(found)["linear"]
+    assert "comparison/calibration_error_before" in metrics_of(found)["lstm"]
 
 
 def test_without_a_search_there_are_no_pairs(tmp_path: Path):
