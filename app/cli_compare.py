@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shlex
 import sys
 from datetime import datetime
@@ -19,6 +20,7 @@ from app.errors import RequestError
 if TYPE_CHECKING:
     from app.compared import Compared
     from app.comparing import Wanted
+    from app.tracking import Tracker
     from data.sources import DataConfig
 
 PLAIN_WIDTH = 100  # of lines when nobody says how wide the window is
@@ -62,6 +64,7 @@ def compare(
     stream = sys.stderr if as_json else sys.stdout
     console = Console(file=stream, width=None if stream.isatty() else PLAIN_WIDTH)
     _check(output, margin)
+    _check_prices(price_per_cpu_hour, price_per_error, costs=not no_costs)
     from app.quiet import import_tensorflow
 
     console.print("loading ...", highlight=False)
@@ -88,9 +91,10 @@ def compare(
 
 
 def show(console: Console, compared: Compared) -> None:
-    """Print the table, the verdict, and the most telling findings in a few lines each."""
+    """Print the table, the verdict with what it rests on, and the most telling findings in a few lines each."""
     from app.display import comparison_table, write_wrapped
     from app.highlights import highlights
+    from app.report.verdict_sections import rests_on
 
     title = f"{compared.setting.name}: {compared.num_examples:,} test {compared.setting.noun}, 95% intervals"
     console.print(f"\n[bold]{title}[/bold]" if console.is_terminal else f"\n{title}", highlight=False)
@@ -101,7 +105,7 @@ def show(console: Console, compared: Compared) -> None:
         console.print(Padding(comparison_table(rows), (0, 0, 1, INDENT)))
     else:
         _print_one_below_the_other(console, rows)
-    for sentence in compared.sentences:
+    for sentence in (*compared.sentences, rests_on(compared)):
         write_wrapped(console, sentence, INDENT)
     for heading, sentences in highlights(compared):
         console.print(f"\n{heading}", highlight=False)
@@ -131,13 +135,21 @@ def _print_one_below_the_other(console: Console, rows: list[dict[str, str]]) -> 
 
 
 def _check(output: Path | None, margin: float | None) -> None:
-    """Refuse before TensorFlow takes its seconds."""
+    """Refuse before TensorFlow takes its seconds, as `_check_prices` does."""
     if output is not None and output.suffix.lower() not in (".html", ".htm"):
         raise RequestError(f"--output {output}: the report is an HTML file, so its name ends in .html")
     if output is not None and output.is_dir():
         raise RequestError(f"--output {output} is a folder; name the file of the report")
     if margin is not None and not 0 < margin < 100:
         raise RequestError(f"--margin {margin:g}: points of accuracy, above 0 and below 100")
+
+
+def _check_prices(cpu_hour: float | None, error: float | None, *, costs: bool) -> None:
+    for option, price in (("--price-per-cpu-hour", cpu_hour), ("--price-per-error", error)):
+        if price is not None and not (price > 0 and math.isfinite(price)):
+            raise RequestError(f"{option} {price:g}: a price above 0")
+        if price is not None and not costs:
+            raise RequestError(f"{option} is for the costs, which --no-costs leaves out: give one of the two")
 
 
 def _data(
@@ -158,7 +170,7 @@ def _data(
 
 def _carry_out(console: Console, wanted: Wanted, artifacts: Path, output: Path | None) -> tuple[Compared, Path]:
     """Compare, write the report, and keep it with every run that was compared."""
-    from app.comparing import compare_named, keep_report
+    from app.comparing import compare_named
     from app.display import TerminalReporter
     from app.report.files import default_page, write_report
     from app.tracking import Tracker
@@ -171,16 +183,26 @@ def _carry_out(console: Console, wanted: Wanted, artifacts: Path, output: Path |
             compared = compare_named(wanted, tracker, artifacts / "cache", reporter)
             page = output or default_page(compared, artifacts)
             write_report(compared, page)
-            keep_report(compared, tracker)
+            _keep(compared, tracker)
     finally:
         reporter.close()
     return compared, page
 
 
+def _keep(compared: Compared, tracker: Tracker) -> None:
+    """Add the report to the runs; a store that only gives is no reason to hide what was found."""
+    from app.comparing import keep_report
+
+    try:
+        keep_report(compared, tracker)
+    except (RuntimeError, OSError) as error:
+        Console(stderr=True).print(f"the report is not kept with the runs: {error}", markup=False, highlight=False)
+
+
 def _end(console: Console, compared: Compared, page: Path, references: list[str]) -> None:
     from app.cli import next_commands
 
-    console.print(f"\nReport: {page}", highlight=False, soft_wrap=True)
+    console.print(f"\nReport: {page}", markup=False, highlight=False, soft_wrap=True)
     if not any(one.run_ids for one in compared.contestants):
         next_commands(console, ("valence predict --help", "label texts with one of them"))
         return

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from app import wording
 from app.analysis.costs import CostPanel
 from app.analysis.disagreements import Disagreements, disagreements
 from app.analysis.label_errors import Suspects, average_probabilities, out_of_sample_probabilities, suspects
@@ -25,7 +26,10 @@ from app.comparison import Comparison, Contender, compare
 from app.errors import RequestError
 from app.luck import Luck, lucky_seeds
 from app.metrics import evaluate_seeds
+from app.serving.calibration import CALIBRATION_FILE
+from app.serving.golden import EXTRA_FOLDER
 
+FILE_OF_TEMPERATURE = f"{EXTRA_FOLDER}/{CALIBRATION_FILE}"
 # Rows of a list that JSON keeps; CSV files keep all of them.
 JSON_ROWS = 500
 
@@ -37,6 +41,7 @@ class Contestant:
     exported: the place of the seed whose weights are kept, which stands for the model wherever single texts are shown.
     seed_names go with seeds. Seconds and milliseconds are means over seeds, NaN where nobody measured them; CPU
     seconds and parameters None. truncation: how the pipeline cuts. run_ids: MLflow runs, the model's own first.
+    knows_temperature: False for a SavedModel that does not tell it, so that answers before it are not known.
     """
 
     name: str
@@ -51,6 +56,7 @@ class Contestant:
     origin: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     run_ids: tuple[str, ...] = ()
+    knows_temperature: bool = True
 
     @property
     def answers(self) -> Answers:
@@ -219,7 +225,9 @@ def look_into(
     findings = Findings(
         luck={one.name: lucky_seeds(one.accuracies, one.seed_names) for one in several},
         slices=find_slices(answers),
-        calibrations={one.name: calibration(one) for one in answers},
+        calibrations={
+            one.name: calibration(one.answers, knows_temperature=one.knows_temperature) for one in contestants
+        },
         risks={one.name: risk_coverage(one) for one in answers},
         ledgers=_ledgers(contestants, splits),
         suspects=found_suspects,
@@ -228,7 +236,17 @@ def look_into(
         costs=costs,
         curves=curves or {},
     )
+    why |= _without_temperature(contestants)
     return Compared(setting, tuple(contestants), comparison, findings, {**(missing or {}), **why})
+
+
+def _without_temperature(contestants: Sequence[Contestant]) -> dict[str, str]:
+    """Why calibration before the temperature is not there, if it is not."""
+    names = [one.name for one in contestants if not one.knows_temperature]
+    if not names:
+        return {}
+    tells = "does not tell its temperature" if len(names) == 1 else "do not tell their temperatures"
+    return {"calibration before the temperature": f"{wording.listing(names)} {tells} (no {FILE_OF_TEMPERATURE})"}
 
 
 def _suspects(answers: Sequence[Answers], splits: SplitTexts | None) -> tuple[dict[str, Suspects], dict[str, str]]:

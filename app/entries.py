@@ -15,7 +15,7 @@ from app.errors import RequestError
 from app.fairness import Lock, make_lock
 from app.past_runs import SHORTEST_PREFIX, PastRun
 from app.run_records import ANSWERS
-from app.saved_model_answers import LabelledTexts, ask
+from app.saved_model_answers import LabelledTexts, ask, told_temperature
 from app.tracking import Tracker
 
 SAVED_MODEL = "saved_model.pb"
@@ -72,7 +72,12 @@ def entries_of_folders(folders: Sequence[Path], rows: LabelledTexts) -> list[Ent
     """SavedModels with their answers to labelled texts; how they were trained is not known."""
     return [
         Entry(
-            Contestant(name, (ask(folder, name, rows),), origin=f"SavedModel {folder}"),
+            Contestant(
+                name,
+                (ask(folder, name, rows),),
+                origin=f"SavedModel {folder}",
+                knows_temperature=told_temperature(folder) is not None,
+            ),
             Lock(),
             folder=folder,
         )

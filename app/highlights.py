@@ -103,11 +103,11 @@ def leak_sentences(compared: Compared) -> tuple[str, ...]:
 
 
 def suspect_sentences(compared: Compared) -> tuple[str, ...]:
-    """How many labels are probably wrong, in each split that was looked at."""
+    """How many labels are suspect in each split that was looked at, and at most about how many are wrong."""
     return tuple(
-        f"{split}: {len(found.rows):,} of {found.total:,} labels are suspect; about "
+        f"{split}: {len(found.rows):,} of {found.total:,} labels are suspect; at most about "
         f"{found.estimated_errors.value:,.0f} [{found.estimated_errors.low:,.0f}, {found.estimated_errors.high:,.0f}] "
-        "are estimated to be wrong."
+        "are wrong by an estimate that counts the classifier's own confident errors too."
         for split, found in compared.findings.suspects.items()
     )
 

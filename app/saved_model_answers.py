@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from app.answers import Answers
 from app.errors import RequestError
+from app.serving.calibration import read_calibration
 from app.serving.predictor import INPUT, Predictor
 from data.sources import DataConfig, load_rows
 from data.sources.rows import slice_key
@@ -57,12 +58,15 @@ def read_labelled(config: DataConfig) -> LabelledTexts:
 def ask(version_folder: Path, name: str, rows: LabelledTexts) -> Answers:
     """Ask an export every text.
 
-    Its logits are log-probabilities, so the temperature is 1. Of the sequence length only bounds are known: it is the
-    length of the shortest text that is cut, or that of the longest text where none is.
+    Its log-probabilities are of after the temperature. Where the export tells that, they are multiplied by it, which
+    gives the logits but for a constant a row; else the temperature counts as 1 (see `told_temperature`). Of the
+    sequence length only bounds are known: it is the length of the shortest text that is cut, or that of the longest
+    text where none is.
 
     Raises:
         RequestError: no classifier of ours in the folder, or a label that it does not know.
     """
+    temperature = told_temperature(version_folder) or 1.0
     predictor = Predictor(version_folder)
     label_names = predictor.label_names
     probabilities = predictor.predict(rows.texts, BATCH).probabilities.astype(np.float64)
@@ -72,13 +76,19 @@ def ask(version_folder: Path, name: str, rows: LabelledTexts) -> Answers:
         label_names=label_names,
         texts=rows.texts,
         label_ids=_label_ids(rows, label_names, version_folder),
-        logits=np.log(np.maximum(probabilities, SMALLEST_PROBABILITY)),
-        temperature=1.0,
+        logits=temperature * np.log(np.maximum(probabilities, SMALLEST_PROBABILITY)),
+        temperature=temperature,
         num_tokens=num_tokens,
         unknown_share=unknown_share,
         sequence_length=int(num_tokens[truncated].min() if truncated.any() else num_tokens.max() + 1),
         columns=rows.columns,
     )
+
+
+def told_temperature(version_folder: Path) -> float | None:
+    """The temperature that an export says it was calibrated with; None where it does not say."""
+    found = read_calibration(version_folder)
+    return None if found is None else found.temperature
 
 
 def _statistics(predictor: Predictor, texts: Sequence[str]) -> tuple[npt.NDArray[Any], ...]:

@@ -7,10 +7,12 @@ import hashlib
 import importlib.metadata
 import io
 import logging
+import math
 import os
 import platform
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +28,7 @@ import mlflow
 import pandas as pd
 from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
@@ -150,11 +153,11 @@ class Tracker:
             self.client.log_artifacts(run_id, str(folder), path)
 
     def attach_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
-        """Add metrics to a run that has ended; what is undefined (NaN) is left out."""
+        """Add metrics to a run that has ended, all in one request; what is undefined or infinite is left out."""
+        now = int(1_000 * time.time())
+        finite = [Metric(name, value, now, 0) for name, value in metrics.items() if math.isfinite(value)]
         with _mlflow_errors():
-            for name, value in metrics.items():
-                if value == value:
-                    self.client.log_metric(run_id, name, value)
+            self.client.log_batch(run_id, metrics=finite)
 
     def _experiment_id(self, name: str) -> str:
         experiment = self.client.get_experiment_by_name(name)

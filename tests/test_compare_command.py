@@ -8,15 +8,22 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Experiment
 from report.made import made_compared
 from rich.console import Console
 
-from app import cli
+from app import cli, comparing
+from app.analysis.learning_curve import LearningCurve
+from app.calibration import softmax
 from app.cli_compare import show
 from app.comparing import report_of_experiment
+from app.config import RunConfig
+from app.saved_model_answers import LabelledTexts, ask
+from app.serving.calibration import read_calibration
 from app.tracking import Tracker
+from app.training import Material
 
 MODELS = ("linear", "lstm", "transformer")
 
@@ -48,6 +55,8 @@ def test_an_experiment_is_compared_model_by_model(
     assert code == 0
     assert all(name in out for name in MODELS)
     assert "Slices" in out
+    assert "that would be found here four times in five" in re.sub(r"\s+", " ", out)
+    assert "labels are suspect; at most about" in re.sub(r"\s+", " ", out)
     assert "near-duplicate" in out
     assert "within 2 points" in re.sub(r"\s+", " ", out)
     assert f"Report: {page}" in out
@@ -60,9 +69,11 @@ def test_an_experiment_is_compared_model_by_model(
     (lstm,) = kept.find_runs(ids(experiment)["lstm"])
     (transformer,) = kept.find_runs(ids(experiment)["transformer"])
     assert (
-        lstm.metrics["difference_accuracy_against_transformer"]
-        == -transformer.metrics["difference_accuracy_against_lstm"]
+        lstm.metrics["difference/accuracy_against_transformer"]
+        == -transformer.metrics["difference/accuracy_against_lstm"]
     )
+    assert lstm.metrics["comparison/p_against_transformer"] == transformer.metrics["comparison/p_against_lstm"]
+    assert lstm.metrics["comparison/p95_milliseconds"] > 0
 
 
 @pytest.mark.parametrize(("width", "is_table"), [(100, True), (60, False), (40, False)])
@@ -72,7 +83,7 @@ def test_a_narrow_window_has_the_models_one_below_the_other(width: int, is_table
     show(Console(file=written, width=width), compared)
     lines = written.getvalue().splitlines()
     assert max(map(len, lines)) <= width
-    assert ("  model" in [line[:7] for line in lines]) == is_table
+    assert any(re.match(r"  model\s\s", line) for line in lines) == is_table
     for row in compared.comparison.table():
         assert any(row["accuracy"] in line for line in lines)
 
@@ -100,6 +111,8 @@ def test_saved_models_are_asked_labelled_texts(
     folders = [tmp_path / "reviews" / version for version in ("1", "2")]
     for folder in folders:
         shutil.copytree(experiment.outcome.export, folder)
+    temperature = read_calibration(folders[0]).temperature
+    (folders[1] / "assets.extra" / "calibration.json").unlink()
     columns = ("--text-column", "review", "--label-column", "stars", "--slice-column", "film")
     code, out, _ = run(
         capsys, *map(str, folders), "--data", str(reviews), *columns, "--artifacts", str(tmp_path), "--json"
@@ -111,6 +124,52 @@ def test_saved_models_are_asked_labelled_texts(
     assert found["pairs"][0]["outcome"] == "same"
     assert found["findings"]["costs"]["models"]
     assert found["missing"]["leaks"] == "a SavedModel does not tell what it was trained on"
+    told, untold = (found["findings"]["calibration"][name] for name in ("reviews/1", "reviews/2"))
+    assert told["temperature"] == temperature != 1
+    assert told["before"]["expected_calibration_error"] != told["after"]["expected_calibration_error"]
+    assert told["after"]["expected_calibration_error"] == pytest.approx(untold["after"]["expected_calibration_error"])
+    assert (untold["temperature"], untold["before"]) == (None, None)
+    assert found["missing"]["calibration before the temperature"].startswith("reviews/2 does not tell")
+
+
+def test_a_saved_model_gives_back_the_logits_of_before_its_temperature(experiment: Experiment):
+    run = experiment.outcome.champion.run
+    test = run.material.splits.test
+    labels = tuple(run.material.splits.label_names[label_id] for label_id in test.label_ids)
+    kept = run.answers("export")["test"]
+    asked = ask(experiment.outcome.export, "export", LabelledTexts("reviews", test.texts, labels, labels))
+    assert asked.temperature == pytest.approx(kept.temperature)
+    for one in (1.0, kept.temperature):
+        np.testing.assert_allclose(softmax(asked.logits, one), softmax(kept.logits, one), atol=1e-5)
+
+
+def test_a_learning_curve_is_measured_of_every_model_and_kept(
+    experiment: Experiment,
+    artifacts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    asked = []
+    curve = made_compared(tests=60).findings.curves["lstm"]
+
+    def made_up(config: RunConfig, material: Material, *_: object, **__: object) -> LearningCurve:
+        asked.append((config.model_name, len(material.splits.train.texts)))
+        return curve
+
+    monkeypatch.setattr(comparing, "learning_curve", made_up)
+    page = tmp_path / "report.html"
+    options = ("--artifacts", str(artifacts), "--output", str(page), "--no-costs", "--no-leaks", "--learning-curve")
+    run_ids = ids(experiment)
+    code, out, _ = run(capsys, run_ids["lstm"], run_ids["linear"], *options)
+    assert code == 0
+    rows = len(experiment.outcome.material.splits.train.texts)
+    assert asked == [("lstm", rows), ("linear", rows)]
+    assert f"lstm: {curve.sentences[0]}" in re.sub(r"\s+", " ", out)
+    assert "--learning-curve" not in out
+    assert "rings and the shaded ground" in page.read_text(encoding="utf-8")
+    (kept,) = Tracker(artifacts).find_runs(run_ids["linear"])
+    assert kept.metrics["learning_curve/accuracy_0.5"] == curve.points[2].accuracy.value
 
 
 def test_an_unlike_pair_is_refused_by_name_and_labelled_when_wanted_anyway(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -270,6 +271,18 @@ def test_a_deleted_experiment_is_taken_up_again(tmp_path, monkeypatch):
         run.log_metrics({"kept": 1.0, "undefined": float("nan")})
     assert tracker.client.get_run(run.id).data.metrics == {"kept": 1.0}
     assert tracker.client.get_run(run.id).info.experiment_id == experiment_id
+
+
+def test_metrics_are_added_to_a_run_that_has_ended(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tracker = Tracker(tmp_path)
+    with tracker.run("reviews", "first") as run:
+        run.log_metrics({"before": 1.0})
+    values = {"comparison/p_against_lstm 1f00c0de": 0.25, "undefined": math.nan, "far": math.inf, "deep": -math.inf}
+    tracker.attach_metrics(run.id, values)
+    kept = tracker.client.get_run(run.id)
+    assert kept.data.metrics == {"before": 1.0, "comparison/p_against_lstm 1f00c0de": 0.25}
+    assert kept.info.status == "FINISHED"
 
 
 def test_the_default_store_is_below_the_artifacts_and_the_environment_wins(monkeypatch, tmp_path):

@@ -109,6 +109,8 @@ def test_leaks_are_counted_by_split_and_taken_out_of_the_score():
     assert [(twin.split, twin.row, twin.other_split, twin.other_row) for twin in found.twins] == [
         ("test", 90 + row, "train", row) for row in range(10)
     ]
+    assert all(twin.text == twin.other_text.upper() for twin in found.twins)
+    assert {twin.other_text for twin in found.twins} == set(TRAIN[:10])
     (score,) = found.scores
     assert (score.every.value, score.without_twins.value, score.twins.value) == (0.7, 60 / 90, 1)
     assert score.without_twins.low < 60 / 90 < score.without_twins.high
@@ -128,6 +130,7 @@ def test_it_is_json():
     found = find_leaks({"train": TRAIN, "test": test}, [made_answers([1] * 6, texts=test)]).to_dict(limit=5)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["pairs"] == 1
+    assert found["twins"][0]["text"] == found["twins"][0]["other_text"] == TRAIN[0]
 
 
 @pytest.mark.parametrize(

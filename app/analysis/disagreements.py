@@ -150,10 +150,10 @@ def _csv_columns(models: Sequence[str]) -> list[str]:
 
 
 def _csv_row(found: Disagreement) -> list[Any]:
-    said = [cell for answer in found.answers for cell in (_inert(answer.label), round(answer.probability, 4))]
-    return [found.row, _inert(found.text), _inert(found.label), *said, _inert(", ".join(found.right)), ""]
+    said = [cell for answer in found.answers for cell in (inert(answer.label), round(answer.probability, 4))]
+    return [found.row, inert(found.text), inert(found.label), *said, inert(", ".join(found.right)), ""]
 
 
-def _inert(cell: str) -> str:
+def inert(cell: str) -> str:
     """The cell as text that a spreadsheet does not run. Source: OWASP, "CSV injection"."""
     return f"'{cell}" if FORMULA.match(cell) and not NUMBER.match(cell) else cell

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from app.analysis.near_duplicates import near_duplicates
+from app.analysis.near_duplicates import Pair, near_duplicates
 from app.analysis.proportions import proportion, share
 from app.answers import Answers
 from app.errors import RequestError
@@ -23,8 +23,10 @@ class Twin:
 
     split: str
     row: int
+    text: str
     other_split: str
     other_row: int
+    other_text: str
     similarity: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,12 +98,24 @@ def find_leaks(splits: Mapping[str, Sequence[str]], answers: Sequence[Answers] =
     # Of train, validation, test the later one is the one that leaks: it is measured on.
     for other, split in combinations(splits, 2):
         found = near_duplicates(splits[split], splits[other])
-        twins += [Twin(split, pair.row, other, pair.other_row, pair.similarity) for pair in found]
+        twins += [_twin(split, other, pair, splits) for pair in found]
         rows, with_twin = len(splits[split]), len({pair.row for pair in found})
         leaked.append(Leaked(split, other, rows, with_twin, proportion(with_twin, rows)))
     twins.sort(key=lambda twin: -twin.similarity)
     has_twin = _rows_with_twin(twins, answered, len(splits.get(answered, ())))
     return Leaks(tuple(twins), tuple(leaked), tuple(_score(one, has_twin) for one in answers))
+
+
+def _twin(split: str, other: str, pair: Pair, splits: Mapping[str, Sequence[str]]) -> Twin:
+    return Twin(
+        split=split,
+        row=pair.row,
+        text=splits[split][pair.row],
+        other_split=other,
+        other_row=pair.other_row,
+        other_text=splits[other][pair.other_row],
+        similarity=pair.similarity,
+    )
 
 
 def _score(answers: Answers, has_twin: npt.NDArray[np.bool_]) -> Score:

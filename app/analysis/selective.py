@@ -64,17 +64,17 @@ class RiskCoverage:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Confidence against accuracy before and after the temperature."""
+    """Confidence against accuracy before and after the temperature; where that is not known, only after it."""
 
-    temperature: float
-    before: Reliability
+    temperature: float | None
+    before: Reliability | None
     after: Reliability
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; confidence and accuracy of an empty bin are None."""
         return {
             "temperature": self.temperature,
-            "before": _bins(self.before),
+            "before": None if self.before is None else _bins(self.before),
             "after": _bins(self.after),
         }
 
@@ -111,10 +111,15 @@ def _at(coverage: float, ranked: FloatArray, errors: FloatArray) -> AtCoverage:
     return AtCoverage(coverage, rows, proportion(rows - round(float(errors[rows - 1])), rows), float(ranked[rows - 1]))
 
 
-def calibration(answers: Answers) -> Calibration:
-    """Reliability of the logits as they are and divided by the temperature, by `app.calibration.reliability`."""
-    before = reliability(answers.label_ids, softmax(answers.logits))
-    return Calibration(answers.temperature, before, reliability(answers.label_ids, answers.probabilities))
+def calibration(answers: Answers, *, knows_temperature: bool = True) -> Calibration:
+    """Reliability of the logits as they are and divided by the temperature, by `app.calibration.reliability`.
+
+    Without `knows_temperature` the logits are of after it already, and there is no "before".
+    """
+    after = reliability(answers.label_ids, answers.probabilities)
+    if not knows_temperature:
+        return Calibration(None, None, after)
+    return Calibration(answers.temperature, reliability(answers.label_ids, softmax(answers.logits)), after)
 
 
 def _bins(found: Reliability) -> dict[str, Any]:

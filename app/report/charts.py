@@ -69,15 +69,14 @@ def seeds_axis(strip: Strip) -> Markup:
     return strip.svg(element("line", x1="0%", x2="100%", y1=0, y2=0, class_="axis"), *shapes, height=24)
 
 
-def reliability_chart(before: Reliability, after: Reliability, name: str, class_: str) -> Markup:
+def reliability_chart(before: Reliability | None, after: Reliability, name: str, class_: str) -> Markup:
     """Accuracy against confidence by bin; the diagonal is what confidence promises, larger dots more texts."""
-    seen = np.concatenate(
-        [part[found.count > 0] for found in (before, after) for part in (found.confidence, found.accuracy)]
-    )
+    drawn = [(found, kind) for found, kind in ((before, "before"), (after, "after")) if found is not None]
+    seen = np.concatenate([part[found.count > 0] for found, _ in drawn for part in (found.confidence, found.accuracy)])
     low = max(0.0, np.floor(10 * float(seen.min()) - 0.5) / 10)
     plot = Plot(x=(low, 1.0), y=(low, 1.0))
     shapes = [plot.line([(low, low), (1, 1)], "ideal")]
-    for found, kind in ((before, "before"), (after, "after")):
+    for found, kind in drawn:
         filled = np.flatnonzero(found.count > 0)
         points = [(float(found.confidence[bin_]), float(found.accuracy[bin_])) for bin_ in filled]
         shapes.append(plot.line(points, f"curve {class_} {kind}"))
@@ -85,8 +84,8 @@ def reliability_chart(before: Reliability, after: Reliability, name: str, class_
         for bin_, (confidence, accuracy) in zip(filled, points, strict=True):
             radius = 2 + 5 * float(np.sqrt(found.count[bin_] / largest))
             shapes.append(plot.dot(confidence, accuracy, f"dot {class_} {kind}", radius))
-    errors = [wording.decimals(found.expected_calibration_error) for found in (before, after)]
-    said = f"{name}: accuracy against confidence; expected calibration error {errors[0]} before, {errors[1]} after"
+    errors = ", ".join(f"{wording.decimals(found.expected_calibration_error)} {kind}" for found, kind in drawn)
+    said = f"{name}: accuracy against confidence; expected calibration error {errors}"
     return plot.draw(*shapes, x_label="confidence", y_label="accuracy", said=said, x_text=_percent, y_text=_percent)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app import wording
+from app.analysis.selective import Calibration
 from app.compared import Compared
 from app.report.charts import learning_chart, reliability_chart, risk_coverage_chart
 from app.report.tables import Cell, Column, Table, plain_table
@@ -25,20 +26,28 @@ def calibration(compared: Compared) -> Section:
         tuple(
             (
                 Cell(name),
-                Cell(f"{found[name].temperature:.2f}"),
-                Cell(wording.decimals(found[name].before.expected_calibration_error)),
+                *_before_cells(found[name]),
                 Cell(wording.decimals(found[name].after.expected_calibration_error)),
             )
             for name in compared.names
         ),
         sortable=False,
     )
+    why = compared.missing.get("calibration before the temperature")
     said = (
         "How often answers of a given confidence are right. On the dotted diagonal confidence keeps its promise; "
         "below it a model is too sure. Hollow dots on a dashed line are before the temperature, full ones after; "
         "a larger dot stands for more texts.",
+        *((f"Only after the temperature: {why}.",) if why else ()),
     )
     return Section("calibration", "Calibration, before and after", said, (Part(charts=charts, tables=(table,)),))
+
+
+def _before_cells(found: Calibration) -> tuple[Cell, Cell]:
+    """The temperature, and the calibration error before it."""
+    if found.temperature is None or found.before is None:
+        return Cell("not known"), Cell("not known")
+    return Cell(f"{found.temperature:.2f}"), Cell(wording.decimals(found.before.expected_calibration_error))
 
 
 def risk(compared: Compared) -> Section:

@@ -60,12 +60,12 @@ class Table:
         }
 
 
-def text_cell(text: str) -> Cell:
-    """A text; what is too long for a table is folded away behind its start."""
+def text_cell(text: str, kept: int = KEPT_CHARACTERS) -> Cell:
+    """A text; what is too long for a table is folded away behind its start, what is beyond `kept` characters cut."""
     if len(text) <= SHOWN_CHARACTERS:
         return Cell(text)
-    kept = text if len(text) <= KEPT_CHARACTERS else f"{text[:KEPT_CHARACTERS]} ... ({len(text):,} characters)"
-    return Cell(f"{text[:SHOWN_CHARACTERS].rstrip()} ...", whole=kept)
+    whole = text if len(text) <= kept else f"{text[:kept]} ... ({len(text):,} characters)"
+    return Cell(f"{text[:SHOWN_CHARACTERS].rstrip()} ...", whole=whole)
 
 
 def number_cell(shown: str, key: float) -> Cell:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from app import wording
 from app.analysis.label_errors import Suspects
+from app.analysis.leaks import Leaks
 from app.analysis.slices import Slice
 from app.analysis.truncation import Ledger
 from app.compared import Compared
@@ -20,6 +23,9 @@ from app.statistics import Interval
 
 MOST_DISAGREEMENTS = 500
 MOST_SUSPECTS = 200
+MOST_TWINS = 200
+# Both texts of a pair say nearly the same: two thousand characters of each would make the page twice as large.
+TWIN_CHARACTERS = 800
 NOBODY = "none"
 
 
@@ -86,12 +92,15 @@ def slices(compared: Compared) -> Section:
 
 
 def truncation(compared: Compared) -> Section:
-    """What is cut, of which class, and what other sequence lengths would cut and cost."""
-    ledgers = compared.findings.ledgers
-    cutting = [ledger for ledger in ledgers.values() if ledger.total.pieces_lost > 0]
-    # Models that read equally much cut the same texts, and their prices are the same.
-    by_length = {ledger.sequence_length: ledger for ledger in cutting}
-    parts = [_cut_part(ledger) for ledger in by_length.values()]
+    """What is cut, of which class, accuracy by length, and what other sequence lengths would cut and cost."""
+    alike: dict[object, list[Ledger]] = {}
+    for name in compared.names:
+        ledger = compared.findings.ledgers[name]
+        if ledger.total.pieces_lost > 0:
+            # Models that read equally much of the same pieces cut the same texts, and their prices are the same.
+            cuts = (ledger.sequence_length, ledger.prices, *((one.name, one.rows) for one in ledger.by_length))
+            alike.setdefault(cuts, []).append(ledger)
+    parts = [_cut_part(ledgers, number) for number, ledgers in enumerate(alike.values(), 1)]
     return Section("truncation", "Truncation", truncation_sentences(compared), tuple(parts))
 
 
@@ -127,7 +136,8 @@ def leaks(compared: Compared) -> Section:
         ),
         sortable=False,
     )
-    return Section("leaks", "Leaks between splits", leak_sentences(compared), (Part(tables=(shares, scores)),))
+    pairs = (_twins_table(found),) if found.twins else ()
+    return Section("leaks", "Leaks between splits", leak_sentences(compared), (Part(tables=(shares, scores, *pairs)),))
 
 
 def labels(compared: Compared) -> Section:
@@ -164,9 +174,18 @@ def _slice_row(one: Slice) -> tuple[Cell, ...]:
     )
 
 
-def _cut_part(ledger: Ledger) -> Part:
-    by_class = Table(
-        f"cut-{ledger.sequence_length}",
+def _cut_part(ledgers: Sequence[Ledger], number: int) -> Part:
+    """Tables of models that cut alike."""
+    ledger = ledgers[0]
+    names = wording.listing([one.model for one in ledgers])
+    heading = f"{names}: {ledger.sequence_length:,} pieces are read"
+    tables = (_by_class_table(ledger, number), _by_length_table(ledgers, number), _prices_table(ledger, number))
+    return Part(heading, tables=tables)
+
+
+def _by_class_table(ledger: Ledger, number: int) -> Table:
+    return Table(
+        f"cut-{number}",
         f"What {ledger.sequence_length:,} pieces cut, by class.",
         (Column("texts", "name"), Column("number"), Column("cut"), Column("pieces lost")),
         tuple(
@@ -175,8 +194,41 @@ def _cut_part(ledger: Ledger) -> Part:
         ),
         sortable=False,
     )
-    prices = Table(
-        f"prices-{ledger.sequence_length}",
+
+
+def _by_length_table(ledgers: Sequence[Ledger], number: int) -> Table:
+    """Accuracy by the length of texts, then that on cut and on uncut ones."""
+    first = ledgers[0]
+    cut = round(first.total.share_cut.value * first.total.rows)
+    bins = (
+        (
+            Cell(one.name),
+            Cell(f"{one.rows:,}"),
+            Cell(f"{one.share_cut:.1%}"),
+            *(Cell(wording.interval(ledger.by_length[place].accuracy)) for ledger in ledgers),
+        )
+        for place, one in enumerate(first.by_length)
+    )
+    ends = (
+        ("all that are cut", cut, "100.0%", [ledger.accuracy_cut for ledger in ledgers]),
+        ("all that are not", first.total.rows - cut, "0.0%", [ledger.accuracy_uncut for ledger in ledgers]),
+    )
+    summed = (
+        (Cell(name), Cell(f"{rows:,}"), Cell(share), *(Cell(wording.interval(one)) for one in accuracies))
+        for name, rows, share, accuracies in ends
+    )
+    return Table(
+        f"lengths-{number}",
+        "Accuracy by length. Long texts may be harder for other reasons than the cut.",
+        (Column("texts", "name"), Column("number"), Column("cut"), *(Column(ledger.model) for ledger in ledgers)),
+        (*bins, *summed),
+        sortable=False,
+    )
+
+
+def _prices_table(ledger: Ledger, number: int) -> Table:
+    return Table(
+        f"prices-{number}",
         "Other sequence lengths: what they would cut, and their work as a multiple of the present one's.",
         (
             Column("pieces read", "name"),
@@ -197,7 +249,37 @@ def _cut_part(ledger: Ledger) -> Part:
         ),
         sortable=False,
     )
-    return Part(f"Models that read {ledger.sequence_length:,} pieces", tables=(by_class, prices))
+
+
+def _twins_table(found: Leaks) -> Table:
+    rows = tuple(
+        (
+            text_cell(one.text, TWIN_CHARACTERS),
+            Cell(one.split),
+            Cell(str(one.row), key=one.row),
+            text_cell(one.other_text, TWIN_CHARACTERS),
+            Cell(one.other_split),
+            Cell(str(one.other_row), key=one.other_row),
+            share_cell(one.similarity),
+        )
+        for one in found.twins[:MOST_TWINS]
+    )
+    return Table(
+        "twins",
+        "Pairs to look at, the most alike first: two texts from one template may be different ones.",
+        (
+            Column("text", "text"),
+            Column("split", "label", choose=True),
+            Column("row"),
+            Column("other text", "text"),
+            Column("other split", "label", choose=True),
+            Column("other row"),
+            Column("similarity"),
+        ),
+        rows,
+        cut_note(len(rows), len(found.twins), "pairs", "near_duplicates.csv"),
+        "near_duplicates.csv",
+    )
 
 
 def _suspects_table(split: str, found: Suspects) -> Table:

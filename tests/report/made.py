@@ -38,8 +38,10 @@ def made_answers(name: str, accuracy: float, texts: tuple[str, ...], label_ids: 
     return Answers(name, LABEL_NAMES, texts, label_ids, logits, 1.3, num_tokens, num_tokens / 10_000, 64)
 
 
-def made_compared(*, seeds: int = 1, tests: int = 300, unfair: str = "", curves: bool = True) -> Compared:
-    """Three models on made-up texts, with everything that can be found of them."""
+def made_compared(
+    *, seeds: int = 1, tests: int = 300, unfair: str = "", curves: bool = True, copies: int = 1
+) -> Compared:
+    """Three models on made-up texts, with everything that can be found of them; for `copies` see `made_splits`."""
     texts = texts_of(tests, 0)
     label_ids = np.random.default_rng(1).integers(0, 2, tests)
     contestants = [
@@ -63,18 +65,16 @@ def made_compared(*, seeds: int = 1, tests: int = 300, unfair: str = "", curves:
         Setting(
             "reviews", "26 November 2026, 12:00", margin=0.02, unfair=unfair, lock=made_lock(), versions={"v": "1"}
         ),
-        splits=made_splits(texts),
+        splits=made_splits(texts, copies),
         costs=cost_panel([made_cost(one) for one in contestants], {one.name: one.answers for one in contestants}),
         curves={"lstm": made_curve(contestants[1].answers)} if curves else {},
     )
 
 
-def made_splits(tests: tuple[str, ...]) -> SplitTexts:
-    """Training rows with a copy of a test text among them."""
-    train = texts_of(200, 2)
-    return SplitTexts(
-        {"train": (*train, f"{tests[9]}!"), "validation": texts_of(50, 3), "test": tests}, np.arange(201) % 2
-    )
+def made_splits(tests: tuple[str, ...], copies: int = 1) -> SplitTexts:
+    """Splits of which each starts with nearly the same hostile texts; training has `copies` of test texts besides."""
+    train = (*texts_of(200, 2), *(f"{text}!" for text in tests[9 : 9 + copies]))
+    return SplitTexts({"train": train, "validation": texts_of(50, 3), "test": tests}, np.arange(len(train)) % 2)
 
 
 def made_lock() -> tuple[LockLine, ...]:

@@ -5,17 +5,34 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
-from app.compared import Compared
-from app.report.files import metrics_of
+from app import wording
+from app.analysis.truncation import truncation_ledger
+from app.compared import Compared, look_into
+from app.report.files import metrics_of, write_report
 from app.report.page import render
-from app.report.text_sections import MOST_DISAGREEMENTS
+from app.report.text_sections import MOST_DISAGREEMENTS, MOST_TWINS
 from report.made import FORMULA, HOSTILE, LONG, made_compared
+
+MEASURED = (
+    "calibration_error_before",
+    "calibration_error_after",
+    "risk_area",
+    "accuracy_at_90_coverage",
+    "worst_slice_gap",
+    "pieces_lost",
+    "leak_share",
+    "accuracy_without_leaks",
+    "label_suspects_test",
+)
 
 
 class Outline(HTMLParser):
@@ -113,10 +130,12 @@ def test_what_makes_a_comparison_unfair_stands_above_the_verdict():
 
 
 def test_a_large_comparison_stays_below_two_megabytes_and_says_what_it_left_out():
-    large = made_compared(tests=1289, curves=False)
+    large = made_compared(tests=1289, curves=False, copies=MOST_TWINS)
     text = render(large)
     assert len(large.findings.disagreements.rows) > MOST_DISAGREEMENTS
     assert f"The first {MOST_DISAGREEMENTS} of {len(large.findings.disagreements.rows):,} disagreements" in text
+    assert f"The first {MOST_TWINS} of {len(large.findings.leaks.twins)} pairs; all of them are in near_dupl" in text
+    assert text.count('<td class="text">', text.index('id="twins"'), text.index('id="labels"')) == 2 * MOST_TWINS
     assert len(text.encode()) < 2_000_000
 
 
@@ -129,7 +148,8 @@ def test_json_has_the_verdict_and_every_finding(compared: Compared, report: Path
 
 
 def test_csv_files_hold_whole_texts_and_no_formula(compared: Compared, report: Path):
-    for name in ("disagreements.csv", "label_suspects_test.csv", "label_suspects_train.csv", "slices.csv"):
+    names = ("disagreements", "label_suspects_test", "label_suspects_train", "near_duplicates", "slices")
+    for name in (f"{name}.csv" for name in names):
         with report.with_name(name).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         assert rows, name
@@ -141,9 +161,110 @@ def test_csv_files_hold_whole_texts_and_no_formula(compared: Compared, report: P
     assert f"{LONG} 0" in texts
 
 
+def test_pairs_across_splits_can_be_read_on_the_page_and_in_their_file(compared: Compared, report: Path, text: str):
+    with report.with_name("near_duplicates.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    twins = compared.findings.leaks.twins
+    assert [(row["split"], int(row["row"])) for row in rows] == [(twin.split, twin.row) for twin in twins]
+    assert f"'{FORMULA} 2" in [row["other_text"] for row in rows]
+    assert f"{LONG} 0" in [row["text"] for row in rows]
+    shown = text[text.index('id="twins"') : text.index('id="labels"')]
+    assert str(escape(f"{HOSTILE} 0")) in shown
+    assert "<script" not in shown
+    assert shown.count("<tr>") == 1 + len(twins)
+
+
+def test_accuracy_by_length_is_shown_of_every_model_that_cuts(compared: Compared, text: str):
+    shown = text[text.index('id="lengths-1"') : text.index('id="prices-1"')]
+    ledgers = [compared.findings.ledgers[name] for name in compared.names]
+    assert re.findall(r'<th scope="col" class="number">([^<]+)<', shown) == ["number", "cut", *compared.names]
+    lines = [re.findall(r"<t[dh][^>]*>([^<]+)<", row) for row in shown.split("<tr>")[2:]]
+    assert [line[0] for line in lines[:-2]] == [one.name for one in ledgers[0].by_length]
+    assert [line[3:] for line in lines[:-2]] == [
+        [wording.interval(ledger.by_length[place].accuracy) for ledger in ledgers] for place in range(len(lines) - 2)
+    ]
+    num_cut = int(compared.answers[0].truncated.sum())
+    assert lines[-2][:3] == ["all that are cut", str(num_cut), "100.0%"]
+    assert lines[-1][:3] == ["all that are not", str(300 - num_cut), "0.0%"]
+    assert lines[-2][3:] == [wording.interval(ledger.accuracy_cut) for ledger in ledgers]
+    assert 0 < num_cut < 300
+
+
+def test_models_that_cut_differently_have_tables_of_their_own_and_whole_texts_none():
+    whole = made_compared(tests=60, curves=False)
+    ledgers = dict(whole.findings.ledgers)
+    answers = {one.name: one for one in whole.answers}
+    ledgers["lstm"] = truncation_ledger(replace(answers["lstm"], sequence_length=10))
+    ledgers["linear"] = truncation_ledger(replace(answers["linear"], sequence_length=100_000))
+    text = render(replace(whole, findings=replace(whole.findings, ledgers=ledgers)))
+    outline = Outline(text)
+    assert len(outline.ids) == len(set(outline.ids))
+    assert {"lengths-1", "lengths-2"} == {name for name in outline.ids if name.startswith("lengths-")}
+    assert "linear reads 100,000 pieces; no text is longer" in text
+    assert not re.search(r"<h3[^>]*>[^<]*linear[^<]*pieces are read", text)
+
+
+def test_without_a_temperature_there_is_no_before():
+    whole = made_compared(tests=60, curves=False)
+    untold = replace(whole.contestants[0], knows_temperature=False)
+    found = look_into([untold, *whole.contestants[1:]], whole.setting)
+    why = "linear does not tell its temperature (no assets.extra/calibration.json)"
+    assert found.missing["calibration before the temperature"] == why
+    told = found.to_dict()["findings"]["calibration"]
+    assert (told["linear"]["temperature"], told["linear"]["before"]) == (None, None)
+    assert told["lstm"]["before"] != told["lstm"]["after"]
+    text = render(found)
+    section = text[text.index('id="calibration"') : text.index('id="risk"')]
+    assert f"Only after the temperature: {why}." in section
+    assert section.count('<td class="number">not known</td>') == 2
+    assert "comparison/calibration_error_before" not in metrics_of(found)["linear"]
+    assert "comparison/calibration_error_before" in metrics_of(found)["lstm"]
+
+
+def test_without_a_search_there_are_no_pairs(tmp_path: Path):
+    whole = made_compared(tests=60, curves=False)
+    write_report(replace(whole, findings=replace(whole.findings, leaks=None)), tmp_path / "report.html")
+    assert not (tmp_path / "near_duplicates.csv").exists()
+    assert 'id="twins"' not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_metrics_say_the_difference_from_either_side(compared: Compared):
     metrics = metrics_of(compared)
-    forth, back = "difference_accuracy_against_lstm", "difference_accuracy_against_transformer"
-    assert metrics["transformer"][forth] == -metrics["lstm"][back]
-    assert metrics["transformer"][f"{forth}_low"] == -metrics["lstm"][f"{back}_high"]
-    assert metrics["lstm"][f"{back}_low"] < metrics["lstm"][back] < metrics["lstm"][f"{back}_high"]
+    lstm, transformer = metrics["lstm"], metrics["transformer"]
+    back, ends = "difference/accuracy_against_transformer", "difference_interval/accuracy_against_transformer"
+    assert transformer["difference/accuracy_against_lstm"] == -lstm[back]
+    assert transformer["difference_interval/accuracy_against_lstm_low"] == -lstm[f"{ends}_high"]
+    assert lstm[f"{ends}_low"] < lstm[back] < lstm[f"{ends}_high"]
+
+
+def test_findings_are_metrics_in_sections_of_their_own(compared: Compared):
+    metrics, found = metrics_of(compared), compared.findings
+    lstm = {name: value for name, value in metrics["lstm"].items() if not name.startswith("difference")}
+    costs = {"p95_milliseconds": 3.0, "texts_per_second": 1000 / 1.5, "export_megabytes": 5.0}
+    curve = [f"learning_curve/accuracy_{share}" for share in ("0.1", "0.2", "0.5", "1")]
+    assert lstm.keys() == {
+        *(f"comparison/{name}" for name in (*MEASURED, *costs, "p_against_linear", "p_against_transformer")),
+        *curve,
+    }
+    assert {name: lstm[f"comparison/{name}"] for name in costs} == pytest.approx(costs)
+    assert not [name for name in metrics["linear"] if name.startswith("learning_curve/")]
+    assert metrics["linear"]["comparison/p_against_lstm"] == lstm["comparison/p_against_linear"]
+    assert lstm["comparison/leak_share"] == found.leaks.leaked[1].share.value > 0
+    assert lstm["comparison/label_suspects_test"] == len(found.suspects["test"].rows)
+    gaps = [one.models[1].gap for one in found.slices if one.models[1].model == "lstm"]
+    assert lstm["comparison/worst_slice_gap"] == max(gaps, key=lambda gap: gap.low).value
+    assert lstm["comparison/accuracy_at_90_coverage"] == found.risks["lstm"].at[1].accuracy.value
+    assert lstm["learning_curve/accuracy_1"] == found.curves["lstm"].points[-1].accuracy.value
+
+
+def test_what_was_not_looked_at_is_no_metric():
+    whole = made_compared(tests=60, curves=False)
+    speeds = replace(whole.findings.costs.models[0].speed, joules=5_000.0, texts_per_second=math.inf)
+    costs = replace(whole.findings.costs, models=(replace(whole.findings.costs.models[0], speed=speeds),))
+    bare = replace(whole, findings=replace(whole.findings, leaks=None, slices=(), suspects={}, costs=costs))
+    metrics = metrics_of(bare)
+    names = ("leak_share", "accuracy_without_leaks", "label_suspects_test", "worst_slice_gap", "texts_per_second")
+    assert not {f"comparison/{name}" for name in names} & metrics["linear"].keys()
+    assert metrics["linear"]["comparison/joules_per_text"] == 5.0
+    assert "comparison/p95_milliseconds" not in metrics["lstm"]
+    assert all(math.isfinite(value) for values in metrics.values() for value in values.values())

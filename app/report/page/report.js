@@ -1,7 +1,7 @@
 // Tables that can be sorted, narrowed down and saved as CSV. Without it the page is whole, only still.
 "use strict";
 
-const FORMULA = /^[=+\-@\t\r\n]/;
+const FORMULA = /^[=+\-@\t\r\n＝＋－＠]/;
 const NUMBER = /^[+-]?\d+([.,]\d+)?$/;
 
 /** What a cell says in full, whether or not its text is folded away. */
