@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from app import wording
 from app.comparison import Contender
 from app.metrics import Evaluation, evaluate_seeds
 from app.seed_notes import seed_note
@@ -71,11 +72,15 @@ class Candidate:
         """What the seeds say together; None where one was asked for."""
         if len(self.seeds) + len(self.failed_seeds) == 1:
             return None
-        return seed_note(
+        note = seed_note(
             self.run.name,
             [seed.run.config.seed for seed in self.seeds],
             [seed.run.evaluation for seed in self.seeds],
         )
+        interrupted = [seed.title for seed in self.seeds if seed.run.history.ended == "interrupted"]
+        for what, titles in (("Failed", list(self.failed_seeds)), ("Interrupted", interrupted)):
+            note += f" {what}: {wording.listing(titles)}." if titles else ""
+        return note
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a program would read, JSON-able. What only one training has is that of the exported seed."""

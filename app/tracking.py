@@ -45,8 +45,6 @@ STACK = ("tensorflow", "tensorflow-text", "keras", "keras-hub", "tokenizers", "m
 # What the code that is logged with a model imports.
 SERVING_REQUIREMENTS = ("tensorflow", "tensorflow-text", "tensorflow-serving-api", "protobuf", "numpy", "pandas")
 DESCRIPTION = "mlflow.note.content"
-# Without it the UI shows an experiment among those of language models, the runs on its second page.
-KIND = {"mlflow.experimentKind": "custom_model_development"}
 QUIET_LOGGERS = ("mlflow", "alembic")
 
 
@@ -163,7 +161,7 @@ class Tracker:
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
             location = self._artifact_location.as_uri() if self._artifact_location else None
-            return str(self.client.create_experiment(name, artifact_location=location, tags=KIND))
+            return str(self.client.create_experiment(name, artifact_location=location))
         if experiment.lifecycle_stage == "deleted":  # in the UI, where that is one click
             self.client.restore_experiment(experiment.experiment_id)
         return str(experiment.experiment_id)

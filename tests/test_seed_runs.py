@@ -98,6 +98,7 @@ def test_all_runs_of_the_command_carry_the_verdict_the_parent_the_spread_too(tra
         assert run.tags[DESCRIPTION].startswith(sentence)
         assert "- reviews: 240 texts of 60 films" in run.tags[DESCRIPTION]
     assert outcome.best.note in parent.tags[DESCRIPTION]
+    assert outcome.best.note.endswith(" Failed: linear seed 5.")
     assert outcome.best.note.startswith("linear over 2 seeds: test accuracy 1.000 on average, from 1.000 to 1.000")
 
 
