@@ -110,6 +110,7 @@ def test_saved_models_are_asked_labelled_texts(
     assert found["test_examples"] == 240
     assert found["pairs"][0]["outcome"] == "same"
     assert found["findings"]["costs"]["models"]
+    assert found["missing"]["fair comparison"] == "how these models were trained is not known"
     assert found["missing"]["leaks"] == "a SavedModel does not tell what it was trained on"
 
 
