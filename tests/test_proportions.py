@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
-from app.analysis.proportions import difference, holm, lower_than, paired_difference, proportion
+from app.analysis.proportions import difference, lower_than, paired_difference, proportion
 
 
 @given(st.integers(1, 500), st.floats(0, 1))
@@ -21,16 +20,6 @@ def test_the_interval_of_a_share_is_wilson_s(rows, part):
 def test_no_rows_have_no_share():
     assert math.isnan(proportion(0, 0).value)
     assert proportion(0, 0).to_dict() == {"value": None, "low": None, "high": None}
-
-
-@pytest.mark.parametrize("count", [1, 2, 7, 30])
-def test_holm_is_that_of_statsmodels(count):
-    p_values = np.random.default_rng(count).random(count).round(1) ** 4  # rounded: some are equal
-    np.testing.assert_allclose(holm(p_values), multipletests(p_values, method="holm")[1], atol=1e-12)
-
-
-def test_holm_of_nothing_is_nothing():
-    assert holm([]) == ()
 
 
 def test_fisher_by_hand():

@@ -1,9 +1,8 @@
-"""Shares of texts: their intervals, tests that two shares are equal, and the correction for many such tests."""
+"""Shares of texts: their intervals, and a test that two shares are equal."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,6 @@ import numpy.typing as npt
 from scipy import stats
 
 from app.statistics import Interval
-
-SIGNIFICANCE = 0.05
 
 
 def proportion(hits: int, rows: int) -> Interval:
@@ -65,15 +62,3 @@ def lower_than(hits: int, rows: int, other_hits: int, other_rows: int) -> float:
         return 1.0
     table = [[hits, rows - hits], [other_hits, other_rows - other_hits]]
     return float(stats.fisher_exact(table, alternative="less").pvalue)
-
-
-def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """The p-values corrected for their number, in their order: below 0.05 all of them hold together at that level.
-
-    Source: Holm, 1979, "A simple sequentially rejective multiple test procedure".
-    """
-    raw = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(raw, kind="stable")
-    corrected = np.empty_like(raw)
-    corrected[order] = np.minimum(1.0, np.maximum.accumulate(raw[order] * np.arange(len(raw), 0, -1)))
-    return tuple(corrected.tolist())

@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from app import wording
 from app.analysis.features import length
-from app.analysis.proportions import SIGNIFICANCE, holm, lower_than, proportion, share
+from app.analysis.proportions import lower_than, proportion, share
 from app.analysis.tails import TailSignal, Truncation, tail_signal
 from app.answers import Answers, IntArray
-from app.statistics import Interval
+from app.power import SIGNIFICANCE
+from app.statistics import Interval, holm
 
 # Multiples of the present sequence length that are priced, besides the length at which nothing is cut.
 MULTIPLES = (0.5, 1, 1.5, 2, 4)
