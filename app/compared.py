@@ -24,6 +24,7 @@ from app.analysis.truncation import Ledger, truncation_ledger
 from app.answers import Answers
 from app.comparison import Comparison, Contender, compare
 from app.errors import RequestError
+from app.fairness import UNKNOWN
 from app.luck import Luck, lucky_seeds
 from app.metrics import evaluate_seeds
 from app.serving.calibration import CALIBRATION_FILE
@@ -99,9 +100,14 @@ class LockLine:
     values: tuple[str, ...]
 
     @property
+    def is_known(self) -> bool:
+        """Whether it was logged for all."""
+        return UNKNOWN not in self.values
+
+    @property
     def is_same(self) -> bool:
-        """Whether it is the same for all."""
-        return len(set(self.values)) == 1
+        """Whether it is known to be the same for all."""
+        return self.is_known and len(set(self.values)) == 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +199,8 @@ class Compared:
             "sentences": list(self.sentences),
             "models": [_model_dict(one) for one in self.contestants],
             "lock": [
-                {"what": line.what, "same": line.is_same, "values": list(line.values)} for line in self.setting.lock
+                {"what": line.what, "same": line.is_same if line.is_known else None, "values": list(line.values)}
+                for line in self.setting.lock
             ],
             "findings": _findings_dict(self.findings),
             "missing": dict(self.missing),

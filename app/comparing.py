@@ -87,9 +87,9 @@ def compare_named(wanted: Wanted, tracker: Tracker, cache: Path, listener: Liste
     if len(entries) < 2:
         there = ", ".join(entry.contestant.name for entry in entries) or "none"
         raise RequestError(f"a comparison needs two models or more; found: {there}")
-    unfair = _judge(entries, wanted.anyway)
+    unfair = judge(entries, wanted.anyway)
     check_aligned([entry.contestant.answers for entry in entries])
-    missing: dict[str, str] = {}
+    missing = not_known(entries)
     configs, splits = _material(entries, tracker, cache, listener, missing)
     setting = Setting(
         name, wanted.made, margin=wanted.margin, unfair=unfair, lock=lock_lines(entries), versions=stack_versions()
@@ -166,6 +166,24 @@ def lock_lines(entries: Sequence[Entry]) -> tuple[LockLine, ...]:
     )
 
 
+def judge(entries: Sequence[Entry], anyway: bool) -> str:
+    """What makes the comparison unfair, empty where nothing does; RequestError unless that is wanted anyway.
+
+    What is logged for none of them counts as the same here: `not_known` tells of it.
+    """
+    names, locks = _named_locks(entries)
+    refused = fairness.refusal(names, locks)
+    if refused and not anyway:
+        raise RequestError(refused)
+    return fairness.label(names, locks) or ""
+
+
+def not_known(entries: Sequence[Entry]) -> dict[str, str]:
+    """Why nobody can say whether the comparison is fair, as in `Compared.missing`; empty where all is known."""
+    why = fairness.unknown(*_named_locks(entries))
+    return {"fair comparison": why} if why else {}
+
+
 def texts_of(splits: Splits) -> SplitTexts:
     """What `app.compared` needs of the splits."""
     texts = {name: split.texts for name, split in splits.items()}
@@ -192,13 +210,8 @@ def _entries(wanted: Wanted, tracker: Tracker) -> tuple[str, list[Entry]]:
     return rows.name, entries_of_folders(folders, rows)
 
 
-def _judge(entries: Sequence[Entry], anyway: bool) -> str:
-    """What makes the comparison unfair, empty where nothing does; RequestError unless that is wanted anyway."""
-    names, locks = [entry.contestant.name for entry in entries], [entry.lock for entry in entries]
-    refused = fairness.refusal(names, locks)
-    if refused and not anyway:
-        raise RequestError(refused)
-    return fairness.label(names, locks) or ""
+def _named_locks(entries: Sequence[Entry]) -> tuple[list[str], list[fairness.Lock]]:
+    return [entry.contestant.name for entry in entries], [entry.lock for entry in entries]
 
 
 def _material(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -13,10 +13,16 @@ import numpy.typing as npt
 from app import wording
 from app.errors import RequestError
 from app.luck import lucky_seeds as lucky_seeds
-from app.metrics import METRICS, Evaluation, all_metrics, each, each_seed
+from app.metrics import METRICS, Evaluation, Examples, all_metrics, each, each_seed
 from app.pairs import Pair, Side, accuracy_side, adjust, make_pair
-from app.statistics import Interval, Resampling
+from app.statistics import RESAMPLES, FloatArray, Interval, Resampling, paired_permutation
 from app.verdict import FLOOR, p_text, verdict
+
+# Not accuracy, which McNemar's test is about, nor AUROC, which takes as long as all of these.
+PERMUTED = ("macro_f1", "log_loss", "brier", "expected_calibration_error")
+# Answers that the permutations of a pair swap at most: 2,000 permutations of 2,500 examples, fewer of more examples.
+SWAPPED_ANSWERS = 5_000_000
+FEWEST_PERMUTATIONS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,10 +130,41 @@ def compare(
     ranked = sorted(contenders, key=_place)
     # A stable sort: it only moves the floor behind the others, where it is the second of its pairs.
     floor_last = sorted(ranked, key=lambda contender: contender.name == FLOOR)
-    sides = list(combinations([_side(contender, seed) for contender in floor_last], 2))
-    pairs = adjust([make_pair(*two, num_pairs=len(sides), margin=margin) for two in sides])
+    duels = list(combinations(floor_last, 2))
+    sides = {contender.name: _side(contender, seed) for contender in floor_last}
+    pairs = adjust(
+        [
+            replace(
+                make_pair(sides[one.name], sides[other.name], num_pairs=len(duels), margin=margin),
+                permutation_p_values=permutation_p_values(one, other, seed=seed),
+            )
+            for one, other in duels
+        ]
+    )
     sentences = verdict(pairs, noun) if pairs else [alone(ranked[0], noun, seed)]
     return Comparison(tuple(_row(contender) for contender in ranked), pairs, tuple(sentences))
+
+
+def permutation_p_values(first: Contender, second: Contender, *, seed: int = 0) -> dict[str, float]:
+    """The p of each metric in `PERMUTED`, where it is defined, that two trained models are interchangeable.
+
+    `app.statistics.paired_permutation`, with all metrics from the same `RESAMPLES` permutations, or as many as make
+    `SWAPPED_ANSWERS`. Empty for several seeds, of which swapping answers says nothing, and for so many examples
+    that fewer than `FEWEST_PERMUTATIONS` would be left.
+    """
+    count = len(first.label_ids)
+    permutations = min(RESAMPLES, SWAPPED_ANSWERS // count)
+    if (first.num_seeds, second.num_seeds) != (1, 1) or permutations < FEWEST_PERMUTATIONS:
+        return {}
+    probabilities = np.concatenate([first.probabilities[0], second.probabilities[0]])
+    examples = Examples(np.concatenate([first.label_ids, first.label_ids]), probabilities)
+    metrics = [METRICS[name](examples) for name in PERMUTED]
+
+    def both(weights: FloatArray) -> FloatArray:
+        return np.column_stack([metric(weights) for metric in metrics])
+
+    found = paired_permutation(both, count, permutations=permutations, seed=seed)
+    return {name: float(p_value) for name, p_value in zip(PERMUTED, found, strict=True) if not np.isnan(p_value)}
 
 
 def alone(contender: Contender, noun: str, seed: int = 0) -> str:

@@ -143,6 +143,24 @@ def label(names: Sequence[str], locks: Sequence[Lock]) -> str | None:
     return f"not a fair comparison: {'; '.join(found)}" if found else None
 
 
+def unknown(names: Sequence[str], locks: Sequence[Lock]) -> str | None:
+    """Return what is not known of which runs, so that nobody can say it is the same; None where all is known."""
+    empty = [tuple(field for field, value in lock.to_dict().items() if not value) for lock in locks]
+    if all(len(missing) == len(MEANINGS) for missing in empty):
+        return "how these models were trained is not known"
+    owners: dict[tuple[str, ...], list[str]] = {}
+    for name, missing in zip(names, empty, strict=True):
+        if missing:
+            owners.setdefault(missing, []).append(name)
+    return "; ".join(_not_known(missing, who) for missing, who in owners.items()) or None
+
+
+def _not_known(empty: Sequence[str], names: Sequence[str]) -> str:
+    if len(empty) == len(MEANINGS):
+        return f"how {listing(list(names))} {'was' if len(names) == 1 else 'were'} trained is not known"
+    return f"not logged for {listing(list(names))}: {', '.join(MEANINGS[field] for field in empty)}"
+
+
 def _by_value(names: Sequence[str], locks: Sequence[Lock]) -> list[str]:
     """One line a difference, with the runs that share a value: "the rows: a and b 1f00c0de, c 2b2b2b2b"."""
     lines = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.analysis.costs import measure_speeds
+from app.analysis.slices import slice_members
 from app.answers import Answers
 from app.calibration import calibration_error_by_chance, expected_calibration_error
 from app.errors import RequestError
@@ -20,7 +20,6 @@ from app.statistics import Interval, paired_bootstrap, percentile_interval, weig
 
 LATENCY_TEXTS = 50
 SMALLEST_SLICE = 50  # texts; the accuracy on fewer moves by points with a single text
-MOST_VALUES = 20  # of a column: one with more names single things, not parts of the split
 RESAMPLES = 20_000  # the corrected interval of many slices lies far out in the tails
 
 
@@ -73,39 +72,18 @@ def accuracy_difference(challenger: Answers, champion: Answers, *, seed: int = 0
 
 
 def slice_changes(challenger: Answers, champion: Answers, *, seed: int = 0) -> tuple[SliceChange, ...]:
-    """The change of accuracy on every slice of at least `SMALLEST_SLICE` texts.
+    """The change of accuracy on every slice of `app.analysis.slices` with at least `SMALLEST_SLICE` texts.
 
+    As there, as many texts are outside it, and pieces and the cut are those of one model: the champion's.
     The intervals together hold at 95%: each one is at level 1 - 0.05 / slices (Dunn, 1961, "Multiple comparisons
     among means", after Bonferroni).
     """
     change = challenger.correct.astype(np.int64) - champion.correct
-    large = [(name, rows) for name, rows in slices_of(champion) if rows.sum() >= SMALLEST_SLICE]
+    large = slice_members(champion, SMALLEST_SLICE)
     return tuple(
-        SliceChange(name, int(rows.sum()), _interval_of_change(change[rows], 1 - 0.05 / len(large), seed))
-        for name, rows in large
+        SliceChange(one.name, int(one.rows.sum()), _interval_of_change(change[one.rows], 1 - 0.05 / len(large), seed))
+        for one in large
     )
-
-
-def slices_of(answers: Answers) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    """Parts of a split that anybody would look at, as name and bool[n].
-
-    Each label, each third by number of tokens, texts cut off and not, and each value of every further column that
-    has at most `MOST_VALUES` of them. Tokens and the cut are those of `answers`' own model.
-    """
-    for label_id, label in enumerate(answers.label_names):
-        yield f"label {label}", answers.label_ids == label_id
-    short, long = np.quantile(answers.num_tokens, [1 / 3, 2 / 3])
-    yield f"up to {short:.0f} tokens", answers.num_tokens <= short
-    yield f"{short:.0f} to {long:.0f} tokens", (answers.num_tokens > short) & (answers.num_tokens <= long)
-    yield f"more than {long:.0f} tokens", answers.num_tokens > long
-    if answers.truncated.any():
-        yield "cut off", answers.truncated
-        yield "not cut off", ~answers.truncated
-    for column, values in answers.columns.items():
-        found = sorted(set(values))
-        if len(found) <= MOST_VALUES:
-            for value in found:
-                yield f"{column} = {value}", values == value
 
 
 def measure_latency(challenger: Side, champion: Side | None) -> Latency:

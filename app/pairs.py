@@ -39,7 +39,8 @@ class Pair:
     examples_needed: test examples that would show this difference at 80% power; None when both are right equally
     often or more seeds are needed. smallest_difference: what this test set can show with that power; None where it can
     show nothing. Both are for the level that Holm asks of the first of the pairs. equivalence: None without a margin.
-    metrics: the difference and its 95% interval of each metric of `app.metrics.METRICS`.
+    metrics: the difference and its 95% interval of each metric of `app.metrics.METRICS`. permutation_p_values: of
+    those that McNemar's test says nothing about, see `app.comparison.permutation_p_values`; not adjusted for anything.
     """
 
     first: str
@@ -56,6 +57,7 @@ class Pair:
     seeds: tuple[int, int] = (1, 1)
     num_pairs: int = 1
     metrics: Mapping[str, Interval] = field(default_factory=dict)
+    permutation_p_values: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def several_seeds(self) -> bool:
@@ -97,6 +99,7 @@ class Pair:
             "smallest_difference": self.smallest_difference,
             "equivalence": None if self.equivalence is None else self.equivalence.to_dict(),
             "metric_differences": {name: interval.to_dict() for name, interval in self.metrics.items()},
+            "permutation_p_values": dict(self.permutation_p_values),
         }
 
 

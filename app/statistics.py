@@ -185,10 +185,11 @@ def paired_bootstrap(
     return bca_interval(float(found.value), found.bootstrap, found.jackknife)
 
 
-def paired_permutation(both: Statistic, count: int, *, permutations: int = RESAMPLES, seed: int = 0) -> float:
-    """The two-sided p that two models are interchangeable, for any metric, by swapping their answers at random.
+def paired_permutation(both: Statistic, count: int, *, permutations: int = RESAMPLES, seed: int = 0) -> FloatArray:
+    """The two-sided p that two models are interchangeable, for any metrics, by swapping their answers at random.
 
-    `both` is the metric of 2 x `count` examples: the first model's answers, then the second's to the same examples.
+    `both` gives the metrics of 2 x `count` examples, the first model's answers, then the second's to the same
+    examples, as float[permutations, ...]; p is float[...], NaN where a metric is undefined.
     In each permutation a fair coin decides for each example which model gets which answer. The observed answers
     count as one of the permutations, so p is never 0. It tests that the models are interchangeable, of which an equal
     metric is a part. Source: Fisher, 1935, "The design of experiments", section 21; Phipson & Smyth, 2010,
@@ -198,14 +199,14 @@ def paired_permutation(both: Statistic, count: int, *, permutations: int = RESAM
     def difference(swapped: FloatArray) -> FloatArray:
         return both(np.hstack([1 - swapped, swapped])) - both(np.hstack([swapped, 1 - swapped]))
 
-    observed = abs(difference(np.zeros((1, count)))[0])
+    observed = np.abs(difference(np.zeros((1, count)))[0])
     generator = np.random.default_rng(seed)
     rows = max(1, CHUNK_WEIGHTS // (2 * count))
-    as_large = 0
+    as_large = np.zeros(observed.shape)
     for start in range(0, permutations, rows):
         swapped = generator.integers(0, 2, size=(min(rows, permutations - start), count)).astype(np.float64)
-        as_large += int(np.count_nonzero(np.abs(difference(swapped)) >= observed - ROUNDING))
-    return (as_large + 1) / (permutations + 1)
+        as_large += np.count_nonzero(np.abs(difference(swapped)) >= observed - ROUNDING, axis=0)
+    return np.where(np.isnan(observed), np.nan, (as_large + 1) / (permutations + 1))
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,7 @@ def test_saved_models_are_asked_labelled_texts(
     assert found["test_examples"] == 240
     assert found["pairs"][0]["outcome"] == "same"
     assert found["findings"]["costs"]["models"]
+    assert found["missing"]["fair comparison"] == "how these models were trained is not known"
     assert found["missing"]["leaks"] == "a SavedModel does not tell what it was trained on"
     told, untold = (found["findings"]["calibration"][name] for name in ("reviews/1", "reviews/2"))
     assert told["temperature"] == temperature != 1

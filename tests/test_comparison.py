@@ -1,11 +1,12 @@
+import dataclasses
 import json
 import math
 
 import numpy as np
 import pytest
 
-from app import wording
-from app.comparison import Contender, compare
+from app import comparison, wording
+from app.comparison import Contender, compare, permutation_p_values
 from app.errors import RequestError
 from app.metrics import METRICS, evaluate_seeds
 from app.pairs import Pair, accuracy_side, make_pair
@@ -316,12 +317,32 @@ def test_every_metric_has_a_difference_around_that_of_the_two_evaluations():
         assert interval.low <= interval.value <= interval.high
 
 
+def test_metrics_that_mcnemar_says_nothing_about_are_permuted():
+    surer = dataclasses.replace(LSTM, name="surer", probabilities=np.where(LSTM.probabilities > 0.5, 0.95, 0.05))
+    (found,) = compare([surer, LSTM]).pairs
+    assert found.p_value == found.permutation_p_values["macro_f1"] == 1
+    assert found.permutation_p_values["expected_calibration_error"] == pytest.approx(1 / 2001)
+    assert found.to_dict()["permutation_p_values"] == dict(found.permutation_p_values)
+    (other,) = compare([LSTM, LINEAR]).pairs
+    assert other.permutation_p_values["log_loss"] == pytest.approx(other.p_value, abs=0.05)
+
+
+def test_permutations_are_fewer_for_many_examples_and_none_for_several_seeds(monkeypatch):
+    monkeypatch.setattr(comparison, "SWAPPED_ANSWERS", 150 * len(TRUTH))
+    far = permutation_p_values(TRANSFORMER, LINEAR)
+    assert far["log_loss"] == pytest.approx(1 / 151)
+    monkeypatch.setattr(comparison, "SWAPPED_ANSWERS", 99 * len(TRUTH))
+    assert permutation_p_values(TRANSFORMER, LINEAR) == {}
+    assert permutation_p_values(runs("a", 2, 0.7, 1), runs("b", 1, 0.7, 2)) == {}
+
+
 def test_a_pair_known_by_its_labels_alone_is_the_same_pair():
     (of_probabilities,) = compare([TRANSFORMER, LSTM], margin=0.05).pairs
     sides = [accuracy_side(model.name, TRUTH_IDS, model.predicted) for model in (TRANSFORMER, LSTM)]
     of_labels = make_pair(*sides, margin=0.05)
 
-    assert of_labels.to_dict() | {"metric_differences": {}} == of_probabilities.to_dict() | {"metric_differences": {}}
+    of_metrics = {"metric_differences": {}, "permutation_p_values": {}}
+    assert of_labels.to_dict() | of_metrics == of_probabilities.to_dict() | of_metrics
     assert of_labels.mcnemar == mcnemar_exact(TRANSFORMER.predicted[0] == TRUTH_IDS, LSTM.predicted[0] == TRUTH_IDS)
 
 

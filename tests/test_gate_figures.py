@@ -7,14 +7,15 @@ import dataclasses
 import numpy as np
 import pytest
 
+from app.analysis.slices import find_slices
 from app.answers import Answers
 from app.errors import RequestError
-from app.gate_figures import accuracy_difference, check_same_texts, slice_changes, slices_of
+from app.gate_figures import SMALLEST_SLICE, accuracy_difference, check_same_texts, slice_changes
 from app.statistics import bootstrap, percentile_interval, weighted_mean
 
 
 def answers(name: str, correct: np.ndarray, label_ids: np.ndarray, **columns: list[str]) -> Answers:
-    """The answers of a model that is right where it is said to be; text n has n tokens, the model reads 99."""
+    """The answers of a model that is right where it is said to be; text n has n pieces, the model reads 99."""
     count = len(label_ids)
     predicted = np.where(correct, label_ids, 1 - label_ids)
     return Answers(
@@ -38,46 +39,49 @@ def pair(count: int = 300, seed: int = 0) -> tuple[Answers, Answers]:
     return answers("lstm", sides[0], label_ids), answers("linear", sides[1], label_ids)
 
 
-def test_slices_are_labels_lengths_truncation_and_values_of_columns():
-    label_ids = np.array([0, 1] * 60)
-    asked = answers(
-        "lstm", label_ids == 0, label_ids, source=["web", "shop", "web"] * 40, film=list(map(str, range(120)))
-    )
-    found = {name: int(rows.sum()) for name, rows in slices_of(asked)}
+def test_slices_are_those_of_a_comparison():
+    label_ids = np.array([0, 1] * 120)
+    columns = {"source": ["web", "shop", "web"] * 80, "film": list(map(str, range(240)))}
+    both = [answers(name, label_ids == 0, label_ids, **columns) for name in ("lstm", "linear")]
+    found = {one.name: one.count for one in slice_changes(*both)}
     assert found == {
-        "label bad": 60,
-        "label good": 60,
-        "up to 40 tokens": 40,
-        "40 to 79 tokens": 40,
-        "more than 79 tokens": 40,
-        "cut off": 20,
-        "not cut off": 100,
-        "source = shop": 40,
-        "source = web": 80,
+        "class: bad": 120,
+        "class: good": 120,
+        "length: 0 to 59 pieces": 60,
+        "length: 60 to 119 pieces": 60,
+        "length: 120 to 179 pieces": 60,
+        "length: 180 to 239 pieces": 60,
+        "cut: yes": 140,
+        "cut: no": 100,
+        "source: shop": 80,
+        "source: web": 160,
     }
+    assert found == {one.name: one.rows for one in find_slices(both, min_rows=SMALLEST_SLICE)}
 
 
 def test_a_slice_of_few_texts_is_not_looked_at():
-    label_ids = np.array([0] * 49 + [1] * 251)
-    both = answers("lstm", label_ids == 0, label_ids), answers("linear", label_ids == 1, label_ids)
-    assert "label bad" not in {one.name for one in slice_changes(*both)}
-    (good,) = (one for one in slice_changes(*both) if one.name == "label good")
-    assert good.count == 251
-    assert good.difference.value == good.difference.high == -1
+    sources = ["mail"] * 49 + ["web"] * 101 + ["shop"] * 150
+    label_ids = np.array([0, 1] * 150)
+    right = np.array([source == "mail" for source in sources])
+    both = answers("lstm", right, label_ids, source=sources), answers("linear", ~right, label_ids, source=sources)
+    found = {one.name: one for one in slice_changes(*both) if one.name.startswith("source")}
+    assert set(found) == {"source: web", "source: shop"}
+    assert found["source: web"].count == 101
+    assert found["source: web"].difference.value == found["source: web"].difference.high == -1
 
 
 def test_the_interval_of_a_slice_is_its_bootstrap_corrected_for_their_number():
     challenger, champion = pair()
     changes = slice_changes(challenger, champion)
     number = len(changes)
-    assert number == 7
+    assert number == 8
     change = weighted_mean(challenger.correct.astype(float) - champion.correct)
     rows = challenger.label_ids == 1
     of_slice = weighted_mean((challenger.correct.astype(float) - champion.correct)[rows])
     assert float(change(np.ones((1, 300)))[0]) < 0
     resampled = bootstrap(of_slice, int(rows.sum()), resamples=20_000)
     expected = percentile_interval(float(of_slice(np.ones((1, rows.sum())))[0]), resampled, level=1 - 0.05 / number)
-    (found,) = (one.difference for one in changes if one.name == "label good")
+    (found,) = (one.difference for one in changes if one.name == "class: good")
     assert found.value == pytest.approx(expected.value)
     assert found.low == pytest.approx(expected.low, abs=0.015)
     assert found.high == pytest.approx(expected.high, abs=0.015)

@@ -282,11 +282,23 @@ def test_the_permutation_test_takes_any_metric():
     assert paired_permutation(both_means(labels, labels), 80, permutations=49) == 1.0
 
 
+def test_permutations_of_several_metrics_at_once_are_those_of_each():
+    first, second = np.random.default_rng(2).random((2, 30))
+    means = both_means(first, second), both_means(first**2, second), lambda weights: np.full(len(weights), np.nan)
+    found = paired_permutation(lambda weights: np.column_stack([mean(weights) for mean in means]), 30, permutations=99)
+    assert found[:2].tolist() == [float(paired_permutation(mean, 30, permutations=99)) for mean in means[:2]]
+    assert math.isnan(found[2])
+
+
 @pytest.mark.parametrize(
     "p_values", [[0.03], [0.01, 0.04, 0.03], [0.02, 0.02, 0.5, 0.001, 0.02], [0.0, 1.0, 0.6], [0.4, 0.3, 0.2, 0.1]]
 )
 def test_holm_agrees_with_statsmodels(p_values):
     np.testing.assert_allclose(holm(p_values), multipletests(p_values, method="holm")[1], atol=1e-12)
+
+
+def test_holm_of_nothing_is_nothing():
+    assert holm([]) == ()
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))

@@ -43,13 +43,14 @@ class Feature:
 
 
 def features(answers: Answers, min_rows: int) -> list[Feature]:
-    """Length, negation, `[UNK]`, question and exclamation marks, true class, and every column of the answers.
+    """Length, cut or not, negation, `[UNK]`, question and exclamation marks, true class, and every column.
 
     Those that do not vary are left out, and what fewer than `min_rows` texts have: in a language other than English
     hardly a text holds one of the negation words.
     """
     found = [
         length(answers.num_tokens),
+        _yes_or_no("cut", answers.truncated),
         _yes_or_no("negation", np.array([not NEGATIONS.isdisjoint(words(text)) for text in answers.texts])),
         unknown(answers.unknown_share),
         *(_yes_or_no(name, np.array([bool(marks & set(text)) for text in answers.texts])) for name, marks in MARKS),

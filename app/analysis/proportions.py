@@ -1,4 +1,4 @@
-"""Shares of texts: their intervals, their differences, and the test that one is lower than another."""
+"""Shares of texts: their intervals, and a test that two shares are equal."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import numpy.typing as npt
 from scipy import stats
 
 from app.statistics import Interval
-
-SIGNIFICANCE = 0.05
 
 
 def proportion(hits: int, rows: int) -> Interval:

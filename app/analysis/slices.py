@@ -11,14 +11,29 @@ import numpy as np
 import numpy.typing as npt
 
 from app.analysis.aligned import check_aligned
-from app.analysis.features import Feature, crossed, features
-from app.analysis.proportions import SIGNIFICANCE, difference, lower_than, paired_difference, proportion
+from app.analysis.features import crossed, features
+from app.analysis.proportions import difference, lower_than, paired_difference, proportion
 from app.answers import Answers
+from app.power import SIGNIFICANCE
 from app.statistics import Interval, McNemar, holm, mcnemar_exact
 
 BoolArray = npt.NDArray[np.bool_]
 # Below this a slice cannot show much, and each one more makes the correction stricter for all the others.
 MIN_ROWS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Members:
+    """The texts of which `feature` is `value`: rows bool[n]."""
+
+    feature: str
+    value: str
+    rows: BoolArray
+
+    @property
+    def name(self) -> str:
+        """As a table shows it."""
+        return f"{self.feature}: {self.value}"
 
 
 @dataclass(frozen=True)
@@ -125,23 +140,26 @@ def find_slices(answers: Sequence[Answers], *, min_rows: int = MIN_ROWS, depth: 
     texts.
     """
     check_aligned(answers)
-    found = features(answers[0], min_rows)
-    if depth > 1:
-        found = [*found, *(crossed(first, second) for first, second in combinations(found, 2))]
-    members = [one for feature in found for one in _members(feature, min_rows)]
-    models = _models_on([mask for _, _, mask in members], answers)
-    pairs = _pairs_on([mask for _, _, mask in members], answers)
+    members = slice_members(answers[0], min_rows, depth)
+    masks = [one.rows for one in members]
     slices = [
-        Slice(feature, value, int(mask.sum()), of_models, of_pairs)
-        for (feature, value, mask), of_models, of_pairs in zip(members, models, pairs, strict=True)
+        Slice(one.feature, one.value, int(one.rows.sum()), of_models, of_pairs)
+        for one, of_models, of_pairs in zip(members, _models_on(masks, answers), _pairs_on(masks, answers), strict=True)
     ]
     return tuple(sorted(slices, key=lambda one: one.rank))
 
 
-def _members(feature: Feature, min_rows: int) -> list[tuple[str, str, BoolArray]]:
-    """Feature name, value and bool[n] for each value with enough texts inside and outside."""
-    masks = [(feature.name, value, feature.value_ids == number) for number, value in enumerate(feature.values)]
-    return [one for one in masks if min_rows <= one[2].sum() <= len(one[2]) - min_rows]
+def slice_members(answers: Answers, min_rows: int, depth: int = 1) -> list[Members]:
+    """Every slice with at least `min_rows` texts, and as many outside it; `depth` as in `find_slices`."""
+    found = features(answers, min_rows)
+    if depth > 1:
+        found = [*found, *(crossed(first, second) for first, second in combinations(found, 2))]
+    members = [
+        Members(feature.name, value, feature.value_ids == number)
+        for feature in found
+        for number, value in enumerate(feature.values)
+    ]
+    return [one for one in members if min_rows <= one.rows.sum() <= len(one.rows) - min_rows]
 
 
 def _models_on(masks: Sequence[BoolArray], answers: Sequence[Answers]) -> list[tuple[ModelOnSlice, ...]]:

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from app import wording
 from app.analysis.features import length
-from app.analysis.proportions import SIGNIFICANCE, lower_than, proportion, share
+from app.analysis.proportions import lower_than, proportion, share
 from app.analysis.tails import TailSignal, Truncation, tail_signal
 from app.answers import Answers, IntArray
+from app.power import SIGNIFICANCE
 from app.statistics import Interval, holm
 
 # Multiples of the present sequence length that are priced, besides the length at which nothing is cut.
