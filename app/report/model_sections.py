@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app import wording
 from app.analysis.selective import Calibration
-from app.compared import Compared
+from app.compared import Compared, LockLine
 from app.report.charts import learning_chart, reliability_chart, risk_coverage_chart
 from app.report.tables import Cell, Column, Table, plain_table
 from app.report.view import Chart, Part, Section, colours, legend
@@ -123,12 +123,12 @@ def lock(compared: Compared) -> Section:
     lines = compared.setting.lock
     if not lines:
         return Section("lock", "Is it a fair comparison?", ("Nothing is known of how these models were trained.",))
-    different = [line.what for line in lines if not line.is_same]
+    different = [line.what for line in lines if line.is_known and not line.is_same]
+    unknown = compared.missing.get("fair comparison", "")
     said = (
-        f"Not the same for all: {wording.listing(different)}."
-        if different
-        else "Everything that has to be the same for a fair comparison is the same."
-    )
+        *((f"Not the same for all: {wording.listing(different)}.",) if different else ()),
+        *((f"{unknown[0].upper()}{unknown[1:]}.",) if unknown else ()),
+    ) or ("Everything that has to be the same for a fair comparison is the same.",)
     names = [one.name for one in compared.contestants]
     table = Table(
         "lock-table",
@@ -137,14 +137,20 @@ def lock(compared: Compared) -> Section:
         tuple(
             (
                 Cell(line.what),
-                Cell("same" if line.is_same else "differs", class_="" if line.is_same else "bad"),
+                Cell(_sameness(line), class_="" if line.is_same else "bad"),
                 *(Cell(value) for value in line.values),
             )
             for line in lines
         ),
         sortable=False,
     )
-    return Section("lock", "Is it a fair comparison?", (said,), (Part(tables=(table,)),))
+    return Section("lock", "Is it a fair comparison?", said, (Part(tables=(table,)),))
+
+
+def _sameness(line: LockLine) -> str:
+    if not line.is_known:
+        return "not known"
+    return "same" if line.is_same else "differs"
 
 
 def making(compared: Compared) -> Section:

@@ -16,8 +16,9 @@ from markupsafe import escape
 
 from app import wording
 from app.analysis.truncation import truncation_ledger
-from app.compared import Compared, look_into
+from app.compared import Compared, LockLine, look_into
 from app.report.files import metrics_of, write_report
+from app.report.model_sections import lock
 from app.report.page import render
 from app.report.text_sections import MOST_DISAGREEMENTS, MOST_TWINS
 from report.made import FORMULA, HOSTILE, LONG, made_compared
@@ -268,3 +269,16 @@ def test_what_was_not_looked_at_is_no_metric():
     assert metrics["linear"]["comparison/joules_per_text"] == 5.0
     assert "comparison/p95_milliseconds" not in metrics["lstm"]
     assert all(math.isfinite(value) for values in metrics.values() for value in values.values())
+
+
+def test_what_was_not_logged_is_neither_the_same_nor_different(compared: Compared):
+    lines = (
+        LockLine("the rows", ("1f00c0de",) * 3),
+        LockLine("the vocabulary", ("2b2b2b2b", "not logged", "not logged")),
+    )
+    why = "not logged for lstm and transformer: the vocabulary"
+    setting = replace(compared.setting, lock=lines)
+    section = lock(replace(compared, setting=setting, missing={"fair comparison": why}))
+    assert section.sentences == ("Not logged for lstm and transformer: the vocabulary.",)
+    (table,) = section.parts[0].tables
+    assert [row[1].shown for row in table.rows] == ["same", "not known"]
