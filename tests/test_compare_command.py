@@ -134,7 +134,7 @@ def test_saved_models_are_asked_labelled_texts(
 
 
 def test_a_saved_model_gives_back_the_logits_of_before_its_temperature(experiment: Experiment):
-    run = experiment.outcome.champion.run
+    run = experiment.outcome.best.run
     test = run.material.splits.test
     labels = tuple(run.material.splits.label_names[label_id] for label_id in test.label_ids)
     kept = run.answers("export")["test"]

@@ -186,7 +186,7 @@ class Place:
 
         material = None
 
-        def run_experiment(configs: list[RunConfig], artifacts: Path, reporter: Any) -> None:
+        def run_experiment(configs: list[RunConfig], artifacts: Path, reporter: Any, gates: Any) -> None:
             nonlocal material
             material = prepare(configs[0], artifacts / "cache", reporter)
             assert [build_model(config, material).name for config in configs] == [c.model_name for c in configs]

@@ -223,7 +223,7 @@ def test_no_half_written_folder_is_left(experiment):
 
 
 def test_training_alone_is_training_beside_others(experiment, reviews, tmp_path):
-    alone = run_experiment([small_config("transformer", reviews)], tmp_path, Silent()).champion.run
+    alone = run_experiment([small_config("transformer", reviews)], tmp_path, Silent()).best.run
     np.testing.assert_allclose(alone.test_probabilities, experiment.run("transformer").test_probabilities, atol=1e-5)
 
 
