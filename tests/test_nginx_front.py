@@ -315,14 +315,21 @@ def test_metrics_are_for_inside(front: Front):
 @needs_nginx
 def test_the_log_names_the_client_and_keeps_no_token_and_no_text(front: Front):
     answer = front.post('{"instances": ["a secret of somebody"]}', f"{PREDICT}?token={TOKEN}")
-    (entry,) = (
-        json.loads(line)
-        for line in front.log.read_text(encoding="utf-8").splitlines()
-        if answer.headers["X-Request-ID"] in line
-    )
+    (entry,) = logged(front.log, answer.headers["X-Request-ID"])
     assert (entry["client"], entry["path"], entry["status"]) == ("reviews-app", PREDICT, 200)
     assert TOKEN not in front.log.read_text(encoding="utf-8")
     assert "secret" not in front.log.read_text(encoding="utf-8")
+
+
+def logged(log: Path, request_id: str) -> list[dict[str, Any]]:
+    """The entries of a request, once there is one: nginx writes it after the answer."""
+    deadline = time.monotonic() + 20
+    while True:
+        lines = [line for line in log.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+        entries = [json.loads(line) for line in lines if request_id in line]
+        if entries or time.monotonic() > deadline:
+            return entries
+        time.sleep(0.05)
 
 
 @needs_nginx
