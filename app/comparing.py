@@ -91,11 +91,13 @@ def compare_named(wanted: Wanted, tracker: Tracker, cache: Path, listener: Liste
     check_aligned([entry.contestant.answers for entry in entries])
     missing = not_known(entries)
     configs, splits = _material(entries, tracker, cache, listener, missing)
+    if wanted.learning_curve and not configs:  # before anything is timed
+        raise RequestError("--learning-curve trains anew, and the training rows are not at hand")
     setting = Setting(
         name, wanted.made, margin=wanted.margin, unfair=unfair, lock=lock_lines(entries), versions=stack_versions()
     )
     costs = _costs(entries, wanted, tracker, listener, missing)
-    curves = _curves(entries, configs, cache, listener) if wanted.learning_curve else {}
+    curves = _curves(configs, cache, listener, missing) if wanted.learning_curve else {}
     if not wanted.leaks:
         missing["leaks"] = "it was not wanted (--no-leaks)"
     listener.doing("looking at disagreements, slices, truncation, leaks and labels")
@@ -110,7 +112,7 @@ def compare_named(wanted: Wanted, tracker: Tracker, cache: Path, listener: Liste
     )
 
 
-def compare_outcome(outcome: Outcome, made: str, *, margin: float | None = None, thorough: bool = False) -> Compared:
+def compare_outcome(outcome: Outcome, made: str, *, thorough: bool = False) -> Compared:
     """What an experiment's models show, from what is still in memory: no costs beside each other, no learning curve.
 
     thorough: look at the training rows too, for leaks, wrong labels and what truncation loses: seconds for ten
@@ -118,7 +120,7 @@ def compare_outcome(outcome: Outcome, made: str, *, margin: float | None = None,
     """
     entries = [entry_of_candidate(candidate) for candidate in outcome.candidates]
     splits = outcome.material.splits
-    setting = Setting(splits.name, made, margin=margin, lock=lock_lines(entries), versions=stack_versions())
+    setting = Setting(splits.name, made, lock=lock_lines(entries), versions=stack_versions())
     return look_into(
         [entry.contestant for entry in entries],
         setting,
@@ -130,14 +132,12 @@ def compare_outcome(outcome: Outcome, made: str, *, margin: float | None = None,
     )
 
 
-def report_of_experiment(
-    outcome: Outcome, artifacts: Path, made: str, *, margin: float | None = None, thorough: bool = False
-) -> Path:
+def report_of_experiment(outcome: Outcome, artifacts: Path, made: str, *, thorough: bool = False) -> Path:
     """Write the report of an experiment that has just ended, keep it with its runs, and return where the page is.
 
     Arguments as `compare_outcome`. RequestError where the models cannot be compared.
     """
-    compared = compare_outcome(outcome, made, margin=margin, thorough=thorough)
+    compared = compare_outcome(outcome, made, thorough=thorough)
     page = default_page(compared, artifacts)
     write_report(compared, page)
     keep_report(compared, Tracker(artifacts))
@@ -277,18 +277,22 @@ def _saved_model(entry: Entry, tracker: Tracker, folder: Path) -> Path:
 
 
 def _curves(
-    entries: Sequence[Entry], configs: Mapping[str, RunConfig], cache: Path, listener: Listening
+    configs: Mapping[str, RunConfig], cache: Path, listener: Listening, missing: dict[str, str]
 ) -> dict[str, LearningCurve]:
-    """The learning curve of every model whose training rows are at hand."""
-    if not configs:
-        raise RequestError("--learning-curve trains anew, and the training rows are not at hand")
+    """The learning curve of every model; one that cannot be trained on a part of the rows is named in `missing`."""
     first, *_ = configs.values()
     curves = {}
+    failed = []
     with tempfile.TemporaryDirectory() as folder:
         material = prepare(first, Path(folder), listener)
         for name, config in configs.items():
             listener.doing(f"training {name} on growing parts of the rows")
-            curves[name] = learning_curve(config.by_seed()[0], material, cache, listen=listener.epoch)
+            try:
+                curves[name] = learning_curve(config.by_seed()[0], material, cache, listen=listener.epoch)
+            except (FloatingPointError, RequestError) as error:
+                failed.append(f"{name}: {error}")
+    if failed:
+        missing["learning curve"] = "; ".join(failed)
     return curves
 
 

@@ -85,8 +85,8 @@ def entries_of_folders(folders: Sequence[Path], rows: LabelledTexts) -> list[Ent
     ]
 
 
-def entry_of_candidate(candidate: Candidate, folder: Path | None = None) -> Entry:
-    """A model that was trained just now; `folder` is where its SavedModel is, if it is there still."""
+def entry_of_candidate(candidate: Candidate) -> Entry:
+    """A model that was trained just now."""
     seeds = candidate.seeds
     material, config = candidate.run.material, candidate.run.config
     contestant = Contestant(
@@ -102,7 +102,7 @@ def entry_of_candidate(candidate: Candidate, folder: Path | None = None) -> Entr
         origin=f"run {candidate.run_id[:SHORT_ID]} of {material.splits.name}",
         run_ids=(candidate.run_id, *(seed.run_id for seed in seeds if seed.run_id != candidate.run_id)),
     )
-    return Entry(contestant, make_lock(material.fingerprints, config), folder=folder)
+    return Entry(contestant, make_lock(material.fingerprints, config))
 
 
 def _of_run(tracker: Tracker, run: PastRun, title: str) -> Entry:

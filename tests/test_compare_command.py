@@ -173,6 +173,30 @@ def test_a_learning_curve_is_measured_of_every_model_and_kept(
     assert kept.metrics["learning_curve/accuracy_0.5"] == curve.points[2].accuracy.value
 
 
+def test_a_curve_that_cannot_be_trained_costs_no_comparison(
+    experiment: Experiment,
+    artifacts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    curve = made_compared(tests=60).findings.curves["lstm"]
+
+    def diverging(config: RunConfig, *_: object, **__: object) -> LearningCurve:
+        if config.model_name == "linear":
+            return curve
+        raise FloatingPointError("the loss became nan")
+
+    monkeypatch.setattr(comparing, "learning_curve", diverging)
+    page, run_ids = tmp_path / "report.html", ids(experiment)
+    options = ("--artifacts", str(artifacts), "--output", str(page), "--no-costs", "--no-leaks", "--learning-curve")
+    code, out, _ = run(capsys, run_ids["lstm"], run_ids["linear"], *options)
+    assert code == 0
+    assert "learning curve: lstm: the loss became nan" in out
+    assert "Not measured: lstm: the loss became nan." in page.read_text(encoding="utf-8")
+    assert "linear: " + curve.sentences[0] in re.sub(r"\s+", " ", out)
+
+
 def test_an_unlike_pair_is_refused_by_name_and_labelled_when_wanted_anyway(
     experiment: Experiment, artifacts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -184,8 +184,8 @@ def extrapolate(
     """The law through errors float[points] at rows int[points], and forecasts at multiples of the last rows.
 
     `resampled` float[resamples, points] are the errors in each bootstrap resample of `count` test examples: the
-    law is fitted to each, and the middle 95% of what these laws say is the interval. On simulated curves that follow
-    such a law it held the truth 87 to 97 times in 100: slightly too narrow, most of all where the curve is flat.
+    law is fitted to each, and the middle 95% of what these laws say is the interval. It takes the law for true, so it
+    is rather too narrow, most of all where the curve is flat.
     """
     at, found = np.asarray(rows, dtype=np.float64), np.asarray(errors, dtype=np.float64)
     law = fit_power_law(at, found, count)

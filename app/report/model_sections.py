@@ -9,7 +9,7 @@ from app.report.charts import learning_chart, reliability_chart, risk_coverage_c
 from app.report.tables import Cell, Column, Table, plain_table
 from app.report.view import Chart, Part, Section, colours, legend
 
-HOW_TO_MEASURE = "valence compare ... --learning-curve trains each model four more times and draws it."
+HOW_TO_MEASURE = "valence compare ... --learning-curve trains each model on growing parts of the rows and draws it."
 
 
 def calibration(compared: Compared) -> Section:
@@ -106,14 +106,16 @@ def costs(compared: Compared) -> Section:
 def learning_curves(compared: Compared) -> Section:
     """Accuracy by training rows with a forecast, or how to get it."""
     curves, classes = compared.findings.curves, colours(compared.names)
+    why = compared.missing.get("learning curve")
+    failed = (f"Not measured: {why}.",) if why else ()
     if not curves:
-        why = compared.missing.get("learning curve", "")
-        return Section("learning", "Learning curve", (f"Not measured: {why}." if why else HOW_TO_MEASURE,))
+        return Section("learning", "Learning curve", failed or (HOW_TO_MEASURE,))
     charts = tuple(Chart(name, learning_chart(curve, name, classes[name])) for name, curve in curves.items())
     said = (
         "Dots are trained on that many rows, with the 95% interval; the dashed line is the power law through them, "
         "rings and the shaded ground are what it expects of more rows.",
         *(f"{name}: {' '.join(curve.sentences)}" for name, curve in curves.items()),
+        *failed,
     )
     return Section("learning", "Learning curve", said, (Part(charts=charts, wide=True),))
 

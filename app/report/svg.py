@@ -104,12 +104,6 @@ class Plot:
         """A dot."""
         return element("circle", cx=self.across(x), cy=self.up(y), r=radius, class_=class_)
 
-    def bar(self, x: tuple[float, float], y: tuple[float, float], class_: str) -> Markup:
-        """A rectangle between two x and two y."""
-        left, right = sorted(self.across(end) for end in x)
-        top, bottom = sorted(self.up(end) for end in y)
-        return element("rect", x=left, y=top, width=right - left, height=bottom - top, class_=class_)
-
     def text(self, x: float, y: float, said: str, anchor: str = "middle", class_: str = "") -> Markup:
         """Text at a place in the drawing's own units."""
         return element("text", said, x=x, y=y, text_anchor=anchor, class_=class_)
@@ -122,7 +116,6 @@ class Plot:
         said: str,
         x_text: Callable[[float], str] = "{:g}".format,
         y_text: Callable[[float], str] = "{:g}".format,
-        x_ticks: Sequence[float] | None = None,
     ) -> Markup:
         """The chart with its axes; `said` is what a screen reader says instead."""
         floor, right = self.height - self.bottom, self.width - 14
@@ -131,7 +124,7 @@ class Plot:
             place = self.up(value)
             grid.append(element("line", x1=self.left, x2=right, y1=place, y2=place, class_="grid"))
             grid.append(self.text(self.left - 6, place + 4, y_text(value), "end"))
-        for value in ticks(*self.x) if x_ticks is None else x_ticks:
+        for value in ticks(*self.x):
             grid.append(self.text(self.across(value), floor + 16, x_text(value)))
         axes = [
             element("line", x1=self.left, x2=right, y1=floor, y2=floor, class_="axis"),

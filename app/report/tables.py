@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,15 +50,6 @@ class Table:
     export: str = ""
     sortable: bool = True
 
-    @property
-    def choices(self) -> dict[int, list[str]]:
-        """Column number -> the different values in it, of the columns to choose by."""
-        return {
-            number: sorted({str(row[number].shown) for row in self.rows})
-            for number, column in enumerate(self.columns)
-            if column.choose
-        }
-
 
 def text_cell(text: str, kept: int = KEPT_CHARACTERS) -> Cell:
     """A text; what is too long for a table is folded away behind its start, what is beyond `kept` characters cut."""
@@ -90,8 +81,3 @@ def plain_table(id_: str, caption: str, rows: Sequence[dict[str, str]], kinds: d
 def cut_note(shown: int, there: int, what: str, file: str) -> str:
     """What was left out of a table, and where it is; nothing where it is whole."""
     return "" if shown >= there else f"The first {shown:,} of {there:,} {what}; all of them are in {file}."
-
-
-def distinct(values: Iterable[str]) -> list[str]:
-    """The values, each once, in the order they came."""
-    return list(dict.fromkeys(values))
