@@ -26,6 +26,8 @@ class FitConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Share of all steps in which the learning rate rises to its peak; then it falls along a cosine."""
     clip_norm: float = Field(1.0, gt=0)
     label_smoothing: float = Field(0.05, ge=0, lt=1)
+    averaging: float = Field(0.1, ge=0, le=1)
+    """Share of all steps that the running average of the weights reaches back over; 0: the last step's weights."""
     patience: int = Field(2, ge=1)
     """Epochs without a lower validation loss before training stops."""
     class_weights: Literal["none", "balanced"] = "none"

@@ -115,7 +115,7 @@ def run_experiment(
         with _folder_for_now(artifacts / "cache", "saved-models-") as folder:
             candidates, failures = make_candidates(configs, material, tracker, folder, reporter)
     comparison = compare([as_contender(candidate) for candidate in candidates])
-    reporter.compared(material, comparison, [one.note for one in candidates if one.note])
+    reporter.compared(material, comparison, [note for one in candidates for note in one.notes])
     for candidate in candidates:
         note_verdict(tracker, candidate, comparison)
     best = choose_best(candidates)

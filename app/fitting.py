@@ -13,9 +13,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from app.averaging import WeightAverage
 from app.config import RunConfig
+from app.optimizer import LazyAdamW
 from data.pipeline import Datasets
 from models import MODELS
+from models.wide import encoder_alone
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,13 @@ def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Liste
     adapt = MODELS[config.model_name].adapt
     if adapt is not None:
         adapt(model, config.model, datasets.train.labelled_batches())
-    model.compile(
-        optimizer=make_optimizer(config, total_steps=datasets.train.steps * config.model.epochs),
+    learner, total_steps = learner_of(model), datasets.train.steps * config.model.epochs
+    learner.compile(
+        optimizer=make_optimizer(config, total_steps),
         loss=smoothed_cross_entropy(config.fit.label_smoothing),
         metrics=[
-            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
-            keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="log_loss"),
+            keras.metrics.MeanMetricWrapper(_right, name="accuracy"),
+            keras.metrics.MeanMetricWrapper(_log_loss, name="log_loss"),
         ],
     )
     recorder = _Recorder(config, datasets.train.steps, listen)
@@ -79,11 +83,11 @@ def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Liste
         "val_log_loss", mode="min", patience=config.fit.patience, restore_best_weights=True
     )
     with _ctrl_c(recorder.interrupt):
-        model.fit(
+        learner.fit(
             datasets.train.training_batches(config.seed),
             validation_data=datasets.validation.labelled_batches(),
             epochs=config.model.epochs,
-            callbacks=[recorder, stopper],
+            callbacks=[WeightAverage(config.fit.averaging * total_steps), recorder, stopper],
             class_weight=class_weights(datasets.train.label_ids, config),
             shuffle=False,  # the pipeline shuffles; Keras warns unless told so
             verbose=0,
@@ -91,8 +95,19 @@ def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Liste
     return recorder.history
 
 
+def learner_of(model: keras.Model) -> keras.Model:
+    """Return `model`, sharing its weights, as it learns: -> logits float32[batch, answers, classes].
+
+    The first answer is the model's own. Where n-grams stand beside an encoder, the encoder's answer follows, so that it
+    has a loss of its own: else it would only learn what the n-grams leave, and they learn faster.
+    """
+    alone = encoder_alone(model)
+    answers = [model.output] if alone is None else [model.output, alone.output]
+    return keras.Model(model.inputs, keras.ops.stack(answers, axis=1), name=model.name)
+
+
 def make_optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Optimizer:
-    """AdamW (Loshchilov & Hutter, 2019) with a linear warm-up, then a cosine down to zero."""
+    """AdamW with a linear warm-up, then a cosine down to zero."""
     warmup_steps = round(config.fit.warmup_fraction * total_steps)
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup_steps else config.model.learning_rate,
@@ -100,7 +115,7 @@ def make_optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Opti
         warmup_target=config.model.learning_rate if warmup_steps else None,
         warmup_steps=warmup_steps,
     )
-    optimizer = keras.optimizers.AdamW(
+    optimizer = LazyAdamW(
         schedule,
         weight_decay=config.model.weight_decay,
         beta_2=0.99,
@@ -111,16 +126,29 @@ def make_optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Opti
 
 
 def smoothed_cross_entropy(smoothing: float) -> Callable[[Any, Any], Any]:
-    """Cross-entropy of label_ids int32[batch] and logits float32[batch, classes] -> float32[batch], in nats.
+    """Cross-entropy of label_ids int32[batch] and logits float32[batch, answers, classes] -> float32[batch], in nats.
 
-    The target is 1 - smoothing, the rest spread over all classes (Szegedy et al., 2016).
+    The target is 1 - smoothing, the rest spread over all classes (Szegedy et al., 2016). Several answers add up.
     """
 
     def loss(label_ids: Any, logits: Any) -> Any:
-        one_hot = keras.ops.one_hot(keras.ops.reshape(label_ids, [-1]), logits.shape[-1])
-        return keras.losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=smoothing)
+        one_hot = keras.ops.one_hot(keras.ops.reshape(label_ids, [-1, 1]), logits.shape[-1])
+        one_hot = keras.ops.broadcast_to(one_hot, keras.ops.shape(logits))
+        losses = keras.losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=smoothing)
+        return keras.ops.sum(losses, axis=1)
 
     return loss
+
+
+def _right(label_ids: Any, logits: Any) -> Any:
+    """Whether the first answer is the label: float32[batch]."""
+    return keras.metrics.sparse_categorical_accuracy(keras.ops.reshape(label_ids, [-1]), logits[:, 0])
+
+
+def _log_loss(label_ids: Any, logits: Any) -> Any:
+    """Log loss of the first answer, in nats: float32[batch]."""
+    labels = keras.ops.reshape(label_ids, [-1])
+    return keras.losses.sparse_categorical_crossentropy(labels, logits[:, 0], from_logits=True)
 
 
 def class_weights(label_ids: np.ndarray, config: RunConfig) -> dict[int, float] | None:

@@ -64,6 +64,10 @@ def log_trained(run: Run, trained: TrainedRun, title: str) -> None:
             "parameters": float(trained.model.count_params()),
         }
     )
+    if trained.encoder_evaluation is not None:
+        run.log_metrics(
+            {f"test_encoder/{name}": found.value for name, found in trained.encoder_evaluation.metrics.items()}
+        )
     run.set_tags({"training_ended": history.ended, "best_epoch": str(history.best_epoch)})
     run.log_json(trained.evaluation.to_dict(), "evaluation.json")
     log_figures(run, trained)

@@ -23,6 +23,7 @@ from data.pipeline import Datasets, Encoded, make_datasets, pipeline_fingerprint
 from data.splits import Splits, load_splits
 from data.vocabulary import Vocabulary, learn_vocabulary
 from models import MODELS
+from models.wide import encoder_alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,8 @@ class TrainedRun:
     test_logits: np.ndarray
     test_probabilities: np.ndarray
     evaluation: Evaluation
+    encoder_evaluation: Evaluation | None
+    """Of the encoder without the n-grams beside it, calibrated by itself; None where there are none."""
 
     @property
     def name(self) -> str:
@@ -136,7 +139,18 @@ def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun
         test_logits=test_logits,
         test_probabilities=test_probabilities,
         evaluation=evaluate(datasets.test.label_ids, test_probabilities, material.splits.label_names),
+        encoder_evaluation=evaluate_encoder(model, material),
     )
+
+
+def evaluate_encoder(model: keras.Model, material: Material) -> Evaluation | None:
+    """Evaluate what the encoder of `model` answers without the n-grams beside it, if it has any."""
+    encoder, datasets = encoder_alone(model), material.datasets
+    if encoder is None:
+        return None
+    temperature = fit_temperature(predict_logits(encoder, datasets.validation), datasets.validation.label_ids)
+    probabilities = softmax(predict_logits(encoder, datasets.test), temperature)
+    return evaluate(datasets.test.label_ids, probabilities, material.splits.label_names)
 
 
 def make_repeatable(config: RunConfig) -> None:

@@ -11,6 +11,7 @@ from models.config import ModelConfig
 from models.linear import LinearConfig, adapt_ratios, build_linear
 from models.lstm import LSTMConfig, build_lstm
 from models.transformer import TransformerConfig, build_transformer
+from models.wide import adapt_ngrams
 
 
 class ModelEntry(NamedTuple):
@@ -24,6 +25,6 @@ class ModelEntry(NamedTuple):
 
 MODELS: dict[str, ModelEntry] = {
     "linear": ModelEntry(LinearConfig, build_linear, adapt_ratios),
-    "lstm": ModelEntry(LSTMConfig, build_lstm),
-    "transformer": ModelEntry(TransformerConfig, build_transformer),
+    "lstm": ModelEntry(LSTMConfig, build_lstm, adapt_ngrams),
+    "transformer": ModelEntry(TransformerConfig, build_transformer, adapt_ngrams),
 }

@@ -11,6 +11,8 @@ from keras import layers
 # Steps in one call of the compiled code. Time is padded to a multiple of it, so that XLA compiles once for each number
 # of rows, whatever the lengths. All lengths that the pipeline pads to are multiples; longer chunks were no faster.
 CHUNK = 16
+# Rows are padded to a multiple of this, for the same reason: every bucket of lengths ends with a smaller batch.
+ROWS = 64
 
 
 @keras.saving.register_keras_serializable("valence")
@@ -73,17 +75,17 @@ class FastLSTM(layers.Layer):
 def _run(layer: layers.LSTM, states: Any, padding_mask: Any) -> Any:
     """The states of a built `keras.layers.LSTM` on float32[batch, time, dim], zeros where the mask is False."""
     shape = tf.shape(states)
-    padding = (-shape[1]) % CHUNK
-    by_time = tf.pad(tf.transpose(states, [1, 0, 2]), [[0, padding], [0, 0], [0, 0]])
-    mask = tf.pad(tf.transpose(tf.cast(padding_mask, tf.float32)), [[0, padding], [0, 0]])
-    rows, dim = shape[0], states.shape[2]
+    padding, more_rows = (-shape[1]) % CHUNK, (-shape[0]) % ROWS
+    by_time = tf.pad(tf.transpose(states, [1, 0, 2]), [[0, padding], [0, more_rows], [0, 0]])
+    mask = tf.pad(tf.transpose(tf.cast(padding_mask, tf.float32)), [[0, padding], [0, more_rows]])
+    rows, dim = shape[0] + more_rows, states.shape[2]
     cell = layer.cell
     hidden = recurrence(
         tf.reshape(by_time, [-1, CHUNK, rows, dim]),
         tf.reshape(mask, [-1, CHUNK, rows, 1]),
         *(tf.convert_to_tensor(weight) for weight in (cell.kernel, cell.recurrent_kernel, cell.bias)),
     )
-    hidden = tf.reshape(hidden, [-1, rows, layer.units])[: shape[1]]
+    hidden = tf.reshape(hidden, [-1, rows, layer.units])[: shape[1], : shape[0]]
     return tf.ensure_shape(tf.transpose(hidden, [1, 0, 2]), [states.shape[0], states.shape[1], layer.units])
 
 
