@@ -11,10 +11,10 @@ from models.favor import FavorAttention, draw_directions, favor_attention, log_f
 DIM = 8
 
 
-def kernel_estimates(queries: np.ndarray, keys: np.ndarray, orthogonal: bool, draws: int = 3_000) -> np.ndarray:
-    """Estimates of exp(q.k) float64[draws, pairs], each with 12 features: one whole block and half a one."""
+def kernel_estimates(queries: np.ndarray, keys: np.ndarray, num_features: int, orthogonal: bool) -> np.ndarray:
+    """3,000 estimates of exp(q.k), float64[draws, pairs]."""
     chance = np.random.default_rng(0)
-    directions = np.stack([draw_directions(12, DIM, chance, orthogonal=orthogonal) for _ in range(draws)])
+    directions = np.stack([draw_directions(num_features, DIM, chance, orthogonal=orthogonal) for _ in range(3_000)])
     of_queries, of_keys = (np.exp(np.float64(log_features(vectors, directions))) for vectors in (queries, keys))
     return (of_queries * of_keys).sum(axis=-1)
 
@@ -31,16 +31,15 @@ def pairs() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("orthogonal", [True, False])
 def test_the_kernel_is_estimated_without_bias(pairs, orthogonal):
     exact = np.exp((np.float64(pairs[0]) * pairs[1]).sum(axis=1))
-    estimates = kernel_estimates(*pairs, orthogonal)
+    estimates = kernel_estimates(*pairs, DIM + DIM // 2, orthogonal)  # a whole block and half a one
     standard_error = estimates.std(axis=0, ddof=1) / len(estimates) ** 0.5
-    assert (standard_error < 0.02 * exact).all(), "too few draws to show anything"
+    assert (standard_error < 0.03 * exact).all(), "too few draws to show anything"
     assert (abs(estimates.mean(axis=0) - exact) < 3 * standard_error).all()
 
 
 def test_orthogonal_directions_vary_no_more_than_independent_ones(pairs):
-    orthogonal, independent = (kernel_estimates(*pairs, kind).var(axis=0) for kind in (True, False))
-    assert (orthogonal < 1.1 * independent).all()  # a variance over 3,000 draws is known to some percent
-    assert orthogonal.mean() < 0.95 * independent.mean()
+    orthogonal, independent = (kernel_estimates(*pairs, DIM, kind).var(axis=0) for kind in (True, False))
+    assert (orthogonal < independent).all()
 
 
 def test_directions_are_orthogonal_by_block_and_as_long_as_normal_ones():
