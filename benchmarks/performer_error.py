@@ -1,11 +1,11 @@
 """How far FAVOR+ attention is from exact attention, by the number of random features and the length of the row.
 
     python benchmarks/performer_error.py
-    python benchmarks/performer_error.py --features 64 256 --lengths 2048 --scale 0.5
+    python benchmarks/performer_error.py --features 64 256 --lengths 2048 --scale 1
 
-Queries and keys are normal with standard deviation `--scale`, as a normalised state gives them; values are standard
-normal. The error is the Frobenius norm of the difference over that of the exact answer, mean and standard deviation over
-`--draws` draws of the directions. README.md tells how to read it.
+Queries and keys are normal with standard deviation `--scale`, values are standard normal. The error is the
+Frobenius norm of the difference over that of the exact answer, mean and standard deviation over `--draws` draws of the
+directions. README.md tells how to read it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--features", nargs="+", type=int, default=[16, 32, 64, 128, 256, 512])
     parser.add_argument("--lengths", nargs="+", type=int, default=[64, 256, 1024])
     parser.add_argument("--dim", type=int, default=32, help="dimensions of a head")
-    parser.add_argument("--scale", type=float, default=1.0, help="standard deviation of queries and keys")
+    parser.add_argument("--scale", type=float, default=0.5, help="standard deviation of queries and keys")
     parser.add_argument("--draws", type=int, default=10)
     arguments = parser.parse_args()
     print("| length | features | orthogonal | independent |\n|---|---|---|---|")
