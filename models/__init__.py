@@ -7,9 +7,13 @@ from typing import NamedTuple
 
 import keras
 
+from models.cnn import CNNConfig, build_cnn
 from models.config import ModelConfig
+from models.fnet import FNetConfig, build_fnet
+from models.gru import GRUConfig, build_gru
 from models.linear import LinearConfig, adapt_ratios, build_linear
 from models.lstm import LSTMConfig, build_lstm
+from models.performer import PerformerConfig, build_performer
 from models.transformer import TransformerConfig, build_transformer
 from models.wide import adapt_ngrams
 
@@ -27,4 +31,11 @@ MODELS: dict[str, ModelEntry] = {
     "linear": ModelEntry(LinearConfig, build_linear, adapt_ratios),
     "lstm": ModelEntry(LSTMConfig, build_lstm, adapt_ngrams),
     "transformer": ModelEntry(TransformerConfig, build_transformer, adapt_ngrams),
+    "cnn": ModelEntry(CNNConfig, build_cnn, adapt_ngrams),
+    "gru": ModelEntry(GRUConfig, build_gru, adapt_ngrams),
+    "performer": ModelEntry(PerformerConfig, build_performer, adapt_ngrams),
+    "fnet": ModelEntry(FNetConfig, build_fnet, adapt_ngrams),
 }
+
+DEFAULT_MODELS = ("linear", "lstm", "transformer")
+"""What is trained where no model is named: the floor, the baseline and the contender."""

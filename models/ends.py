@@ -57,7 +57,12 @@ def classifier(
     `token_ids` is the model's input, which the n-grams beside the encoder read too, where `config.wide` has them.
     """
     states = layers.Identity(name="states")(states)  # what pretraining learns to fill
-    pooled = layers.Dropout(config.output_dropout)(MaskedMeanMax(name="pooling")(states, padding_mask))
+    return answer(config, token_ids, MaskedMeanMax(name="pooling")(states, padding_mask), num_classes, name)
+
+
+def answer(config: EncoderConfig, token_ids: Any, pooled: Any, num_classes: int, name: str) -> keras.Model:
+    """End a model at what it has pooled: float32[batch, features] -> logits float32[batch, num_classes]."""
+    pooled = layers.Dropout(config.output_dropout)(pooled)
     logits = layers.Dense(num_classes, name=ENCODER_LOGITS if config.wide else "logits")(pooled)
     if config.wide:
         logits = with_ngrams(config, token_ids, logits, num_classes)

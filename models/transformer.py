@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
 import keras
 import keras_hub
 from keras import layers, ops
 from pydantic import Field, PositiveInt, model_validator
 
+from models.blocks import Positions, with_positions
 from models.ends import EncoderConfig, classifier, embed, stem
 
 
@@ -21,7 +20,7 @@ class TransformerConfig(EncoderConfig, frozen=True, extra="forbid"):
     num_layers: PositiveInt = 1
     num_heads: PositiveInt = 4
     intermediate_dim: PositiveInt = 256
-    positions: Literal["learned", "sinusoidal"] = "learned"
+    positions: Positions = "learned"
     piece_dropout: float = Field(0.2, ge=0, lt=1)
     embedding_dropout: float = Field(0.3, ge=0, lt=1)
     dropout: float = Field(0.1, ge=0, lt=1)
@@ -48,7 +47,7 @@ def build_transformer(
     padding_mask = ops.not_equal(token_ids, 0)
     embedded = embed(config, token_ids, vocabulary_size)
     inputs, padding_mask = stem(config, embedded, padding_mask)
-    states = layers.Dropout(config.embedding_dropout)(_with_positions(config, inputs, sequence_length))
+    states = layers.Dropout(config.embedding_dropout)(with_positions(config.positions, inputs, sequence_length))
     for index in range(config.num_layers):
         block = keras_hub.layers.TransformerEncoder(
             config.intermediate_dim,
@@ -61,12 +60,3 @@ def build_transformer(
         states = block(states, padding_mask=padding_mask)
     states = layers.LayerNormalization(name="final_norm")(states)
     return classifier(config, token_ids, states, padding_mask, num_classes, "transformer")
-
-
-def _with_positions(config: TransformerConfig, states: Any, sequence_length: int) -> Any:
-    """Tell float32[batch, time, dim] where each of its steps stands."""
-    if config.positions == "learned":
-        return states + keras_hub.layers.PositionEmbedding(sequence_length, name="positions")(states)
-    # Vaswani et al. scale by the root of the size: beside sines of amplitude 1 the pieces would be inaudible.
-    scaled = states * config.embedding_dim**0.5
-    return scaled + keras_hub.layers.SinePositionEncoding(name="positions")(scaled)
