@@ -1,6 +1,6 @@
 """What each ingredient of a configuration adds: the base, and the base with one change at a time, on the same seeds.
 
-    python benchmarks/ablation.py lstm --change "no smoothing: fit.label_smoothing=0" --change "one epoch: model.epochs=1"
+    python benchmarks/ablation.py lstm --change "no smoothing: fit.label_smoothing=0" --change "short: model.epochs=1"
     python benchmarks/ablation.py lstm --config base.toml --data imdb --archive aclImdb_v1.tar.gz --seeds 3 --change ...
 
 A change is a name, a colon and one or more `section.key=value` between commas. "What the change takes away" is the

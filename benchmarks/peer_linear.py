@@ -86,7 +86,7 @@ def train(kind: str, training: Part, validation: Part, test: Part, *, refit: boo
 
 def n_grams_of(texts: Sequence[str]) -> dict[str, Any]:
     """Words for scripts with spaces between them, characters for others."""
-    between = np.median([len(text) / (1 + len(text.split())) for text in texts])
+    between = np.median([len(text) / max(1, len(text.split())) for text in texts])
     return CHARACTERS if between > CHARACTERS_BETWEEN_SPACES else WORDS
 
 

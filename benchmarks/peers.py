@@ -1,4 +1,4 @@
-"""The peers of the accuracy table: linear models of scikit-learn, here; fastText and PyTorch in an interpreter of theirs.
+"""The peers of the accuracy table: linear models of scikit-learn, fastText and PyTorch.
 
 Every peer gets the texts of our splits as they are. It learns from the training split, uses validation to choose its
 settings or its epoch, and answers on test once. With `refit` the linear ones and fastText learn again, with the
