@@ -210,7 +210,7 @@ def train_one(config: RunConfig, title: str, material: Material, run: Run, repor
 
     def listen(report: EpochReport) -> None:
         log_epoch(run, report)
-        reporter.epoch(dataclasses.replace(report, model_name=title))
+        reporter.epoch(dataclasses.replace(report, model_name=f"{title} {report.part}".rstrip()))
 
     trained = train(config, material, listen)
     reporter.fitted(title, trained.history)

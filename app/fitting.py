@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 import threading
 import time
@@ -18,7 +19,7 @@ from app.config import RunConfig
 from app.optimizer import LazyAdamW
 from data.pipeline import Datasets
 from models import MODELS
-from models.wide import encoder_alone
+from models.wide import parts
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class EpochReport:
     elapsed: float
     validation_loss: float | None = None
     validation_accuracy: float | None = None
+    part: str = ""
+    """`n-grams` where the report is of those beside an encoder."""
 
 
 Listener = Callable[[EpochReport], None]
@@ -61,21 +64,48 @@ class History:
 def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Listener) -> History:
     """Fit `model` on the training split and leave it with the weights of the lowest validation log loss.
 
-    Ctrl-C ends training after the step under way; the best weights so far are kept.
+    Where n-grams stand beside an encoder, each of the two is fitted as if it were alone; their weights in the sum are
+    for `app.training` to set. The history is the encoder's, the seconds are those of both. Ctrl-C ends training after
+    the step under way; the best weights so far are kept.
 
     Raises:
         FloatingPointError: a loss is no longer finite, so there is nothing to keep.
     """
+    encoder, ngrams = parts(model)
+    history = fit_alone(encoder, datasets, config, listen)
+    if ngrams is not None:
+        of_ngrams = config.model_copy(update={"model_name": "linear", "model": config.model.ngram_config()})
+        if history.ended == "interrupted":  # what is counted costs nothing; what is learned would keep the user waiting
+            adapt_to(ngrams, datasets, of_ngrams)
+        else:
+            beside = fit_alone(ngrams, datasets, of_ngrams, lambda report: listen(as_ngrams(report, config)))
+            history.seconds += beside.seconds
+            history.cpu_seconds += beside.cpu_seconds
+    return history
+
+
+def as_ngrams(report: EpochReport, config: RunConfig) -> EpochReport:
+    """Name a report of the n-grams after the model that they belong to."""
+    return dataclasses.replace(report, model_name=config.model_name, part="n-grams")
+
+
+def adapt_to(model: keras.Model, datasets: Datasets, config: RunConfig) -> None:
+    """Let the model take from the training split what it counts before training, if anything."""
     adapt = MODELS[config.model_name].adapt
     if adapt is not None:
         adapt(model, config.model, datasets.train.labelled_batches())
-    learner, total_steps = learner_of(model), datasets.train.steps * config.model.epochs
-    learner.compile(
+
+
+def fit_alone(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Listener) -> History:
+    """Fit one network: schedule, running average, early stopping."""
+    adapt_to(model, datasets, config)
+    total_steps = datasets.train.steps * config.model.epochs
+    model.compile(
         optimizer=make_optimizer(config, total_steps),
         loss=smoothed_cross_entropy(config.fit.label_smoothing),
         metrics=[
-            keras.metrics.MeanMetricWrapper(_right, name="accuracy"),
-            keras.metrics.MeanMetricWrapper(_log_loss, name="log_loss"),
+            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+            keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="log_loss"),
         ],
     )
     recorder = _Recorder(config, datasets.train.steps, listen)
@@ -83,7 +113,7 @@ def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Liste
         "val_log_loss", mode="min", patience=config.fit.patience, restore_best_weights=True
     )
     with _ctrl_c(recorder.interrupt):
-        learner.fit(
+        model.fit(
             datasets.train.training_batches(config.seed),
             validation_data=datasets.validation.labelled_batches(),
             epochs=config.model.epochs,
@@ -93,17 +123,6 @@ def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Liste
             verbose=0,
         )
     return recorder.history
-
-
-def learner_of(model: keras.Model) -> keras.Model:
-    """Return `model`, sharing its weights, as it learns: -> logits float32[batch, answers, classes].
-
-    The first answer is the model's own. Where n-grams stand beside an encoder, the encoder's answer follows, so that it
-    has a loss of its own: else it would only learn what the n-grams leave, and they learn faster.
-    """
-    alone = encoder_alone(model)
-    answers = [model.output] if alone is None else [model.output, alone.output]
-    return keras.Model(model.inputs, keras.ops.stack(answers, axis=1), name=model.name)
 
 
 def make_optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Optimizer:
@@ -126,29 +145,16 @@ def make_optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Opti
 
 
 def smoothed_cross_entropy(smoothing: float) -> Callable[[Any, Any], Any]:
-    """Cross-entropy of label_ids int32[batch] and logits float32[batch, answers, classes] -> float32[batch], in nats.
+    """Cross-entropy of label_ids int32[batch] and logits float32[batch, classes] -> float32[batch], in nats.
 
-    The target is 1 - smoothing, the rest spread over all classes (Szegedy et al., 2016). Several answers add up.
+    The target is 1 - smoothing, the rest spread over all classes (Szegedy et al., 2016).
     """
 
     def loss(label_ids: Any, logits: Any) -> Any:
-        one_hot = keras.ops.one_hot(keras.ops.reshape(label_ids, [-1, 1]), logits.shape[-1])
-        one_hot = keras.ops.broadcast_to(one_hot, keras.ops.shape(logits))
-        losses = keras.losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=smoothing)
-        return keras.ops.sum(losses, axis=1)
+        one_hot = keras.ops.one_hot(keras.ops.reshape(label_ids, [-1]), logits.shape[-1])
+        return keras.losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=smoothing)
 
     return loss
-
-
-def _right(label_ids: Any, logits: Any) -> Any:
-    """Whether the first answer is the label: float32[batch]."""
-    return keras.metrics.sparse_categorical_accuracy(keras.ops.reshape(label_ids, [-1]), logits[:, 0])
-
-
-def _log_loss(label_ids: Any, logits: Any) -> Any:
-    """Log loss of the first answer, in nats: float32[batch]."""
-    labels = keras.ops.reshape(label_ids, [-1])
-    return keras.losses.sparse_categorical_crossentropy(labels, logits[:, 0], from_logits=True)
 
 
 def class_weights(label_ids: np.ndarray, config: RunConfig) -> dict[int, float] | None:

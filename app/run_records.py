@@ -41,8 +41,8 @@ def log_start(run: Run, config: RunConfig, material: Material) -> None:
 
 
 def log_epoch(run: Run, report: EpochReport) -> None:
-    """Log the figures of an epoch that has ended; of a step nothing."""
-    if report.validation_loss is not None and report.validation_accuracy is not None:
+    """Log the figures of an epoch that has ended; of a step nothing, and nothing of what stands beside the encoder."""
+    if not report.part and report.validation_loss is not None and report.validation_accuracy is not None:
         metrics = {
             "epoch/loss": report.loss,
             "epoch/validation_log_loss": report.validation_loss,

@@ -15,7 +15,6 @@ from models.linear import LinearConfig, adapt_ratios, build_linear
 from models.lstm import LSTMConfig, build_lstm
 from models.performer import PerformerConfig, build_performer
 from models.transformer import TransformerConfig, build_transformer
-from models.wide import adapt_ngrams
 
 
 class ModelEntry(NamedTuple):
@@ -29,12 +28,12 @@ class ModelEntry(NamedTuple):
 
 MODELS: dict[str, ModelEntry] = {
     "linear": ModelEntry(LinearConfig, build_linear, adapt_ratios),
-    "lstm": ModelEntry(LSTMConfig, build_lstm, adapt_ngrams),
-    "transformer": ModelEntry(TransformerConfig, build_transformer, adapt_ngrams),
-    "cnn": ModelEntry(CNNConfig, build_cnn, adapt_ngrams),
-    "gru": ModelEntry(GRUConfig, build_gru, adapt_ngrams),
-    "performer": ModelEntry(PerformerConfig, build_performer, adapt_ngrams),
-    "fnet": ModelEntry(FNetConfig, build_fnet, adapt_ngrams),
+    "lstm": ModelEntry(LSTMConfig, build_lstm),
+    "transformer": ModelEntry(TransformerConfig, build_transformer),
+    "cnn": ModelEntry(CNNConfig, build_cnn),
+    "gru": ModelEntry(GRUConfig, build_gru),
+    "performer": ModelEntry(PerformerConfig, build_performer),
+    "fnet": ModelEntry(FNetConfig, build_fnet),
 }
 
 DEFAULT_MODELS = ("linear", "lstm", "transformer")

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt
 
 from models.layers import MaskedMeanMax, PieceDropout
 from models.stem import ConvolutionStem, ShortenMask
-from models.wide import ENCODER_LOGITS, WideConfig, with_ngrams
+from models.wide import WideConfig
 
 
 class EncoderConfig(WideConfig, frozen=True, extra="forbid"):
@@ -54,7 +54,7 @@ def classifier(
     """End a model: float32[batch, time, dim] -> mean and maximum over time -> logits float32[batch, num_classes].
 
     Pooled over all steps as in Howard & Ruder, 2018, "Universal language model fine-tuning for text classification".
-    `token_ids` is the model's input, which the n-grams beside the encoder read too, where `config.wide` has them.
+    `token_ids` is the model's input.
     """
     states = layers.Identity(name="states")(states)  # what pretraining learns to fill
     return answer(config, token_ids, MaskedMeanMax(name="pooling")(states, padding_mask), num_classes, name)
@@ -63,7 +63,4 @@ def classifier(
 def answer(config: EncoderConfig, token_ids: Any, pooled: Any, num_classes: int, name: str) -> keras.Model:
     """End a model at what it has pooled: float32[batch, features] -> logits float32[batch, num_classes]."""
     pooled = layers.Dropout(config.output_dropout)(pooled)
-    logits = layers.Dense(num_classes, name=ENCODER_LOGITS if config.wide else "logits")(pooled)
-    if config.wide:
-        logits = with_ngrams(config, token_ids, logits, num_classes)
-    return keras.Model(token_ids, logits, name=name)
+    return keras.Model(token_ids, layers.Dense(num_classes, name="logits")(pooled), name=name)

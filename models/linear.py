@@ -74,19 +74,14 @@ class LogCountRatios(keras.layers.Layer):
 
     int32[batch, n] buckets, 0 = nothing -> logits float32[batch, num_classes]. The sum is divided by the root of the
     number of buckets that are present, so that long texts are no surer than short ones for their length. The ratios
-    are counted by `count_ratios` from the training split; before that they are one: plain logistic regression.
-    `step_scale` multiplies the learned weights: Adam's steps are as long as its learning rate whatever the gradient,
-    and beside an encoder that asks for short ones the n-grams would hardly move.
+    are counted by `adapt_ratios` from the training split; before that they are one: plain logistic regression.
     """
 
-    def __init__(
-        self, num_buckets: int, num_classes: int, base_weight: float, step_scale: float = 1.0, **kwargs: Any
-    ) -> None:
+    def __init__(self, num_buckets: int, num_classes: int, base_weight: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_buckets = num_buckets
         self.num_classes = num_classes
         self.base_weight = base_weight
-        self.step_scale = step_scale
 
     def build(self, input_shape: tuple) -> None:
         """Make the table of ratios (counted) and the table of weights (learned)."""
@@ -99,7 +94,7 @@ class LogCountRatios(keras.layers.Layer):
         """Look up and sum."""
         present = ops.cast(ops.not_equal(buckets, 0), self.compute_dtype)[:, :, None]
         ratios = ops.take(self.ratios, buckets, axis=0) * present
-        learned = ops.take(self.learned, buckets, axis=0) * self.step_scale
+        learned = ops.take(self.learned, buckets, axis=0)
         length = ops.sqrt(ops.maximum(ops.sum(present, axis=1), 1.0))
         return ops.sum((self.base_weight + learned) * ratios, axis=1) / length + self.bias
 
@@ -109,7 +104,6 @@ class LogCountRatios(keras.layers.Layer):
             "num_buckets": self.num_buckets,
             "num_classes": self.num_classes,
             "base_weight": self.base_weight,
-            "step_scale": self.step_scale,
         }
         return {**super().get_config(), **own}
 
@@ -127,18 +121,12 @@ def build_linear(config: LinearConfig, *, vocabulary_size: int, num_classes: int
 
 
 def adapt_ratios(model: keras.Model, config: LinearConfig, batches: Iterable[tuple[Any, Any]]) -> None:
-    """Set the log-count ratios of a model made by `build_linear` from the training split: see `count_ratios`."""
-    count_ratios(model.get_layer("ngrams"), model.get_layer("logits"), config, batches)
-
-
-def count_ratios(
-    ngrams: HashedNGrams, logits: LogCountRatios, config: LinearConfig, batches: Iterable[tuple[Any, Any]]
-) -> None:
-    """Set the log-count ratios of `logits` to what the n-grams of the training split say.
+    """Set the log-count ratios of a model made by `build_linear` from the training split.
 
     The ratio of a bucket for a class is log((p / |p|) / (q / |q|)), with p and q the smoothed numbers of rows inside
     and outside the class that hold the bucket. `batches` yields (token_ids int32[batch, time], label_ids int32[batch]).
     """
+    ngrams, logits = model.get_layer("ngrams"), model.get_layer("logits")
     rows = np.zeros((config.num_buckets, logits.num_classes), np.float64)
     for token_ids, label_ids in batches:
         buckets = ops.convert_to_numpy(ngrams(token_ids))
