@@ -19,8 +19,7 @@ class LSTMConfig(EncoderConfig, frozen=True, extra="forbid"):
     hidden_dim: PositiveInt = 64
     bidirectional: bool = True
     use_cudnn: Literal["auto", False] = "auto"
-    """`auto` trains with cuDNN's kernel where a GPU is seen, else with compiled steps. No CPU runs the one, and a server
-    may lack a compiler for the other."""
+    """`auto` trains with cuDNN's kernel where a GPU is seen, else with compiled steps; `False` with plain operations."""
 
     def portable(self) -> Self:
         """Return the same network on plain operations, whatever devices are seen while it is traced."""
