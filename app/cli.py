@@ -108,6 +108,7 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Seed of weights, dropout and batch order.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Train each model this often, with --seed, the next, ...")] = None,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Repeat bit for bit; slower.")] = False,
+    long: Annotated[str | None, typer.Option(help="Long texts: truncate; or window, which reads them whole.")] = None,
     class_weights: Annotated[str | None, typer.Option(help="balanced: rare classes weigh more; or none.")] = None,
     gates: Annotated[
         Path | None, typer.Option(help="TOML file of what the best has to hold against the champion until now.")
@@ -128,6 +129,7 @@ def train(
         "data.split_column": split_column,
         "data.group_column": group_column,
         "data.slice_columns": slice_column or None,
+        "pipeline.long": long,
         "fit.class_weights": class_weights,
         "seed": seed,
         "seeds": seeds,

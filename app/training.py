@@ -25,6 +25,7 @@ from data.splits import Splits, load_splits
 from data.vocabulary import Vocabulary, learn_vocabulary
 from models import MODELS
 from models.wide import WideConfig, beside_ngrams, parts
+from models.windows import read_in_windows
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,7 @@ class TrainedRun:
             temperature=self.temperature,
             num_tokens=num_tokens,
             unknown_share=encoded.unknown / np.maximum(num_tokens, 1),
-            sequence_length=encoded.config.sequence_length,
+            sequence_length=encoded.config.longest_row,
             columns={column: np.array(values, dtype=object) for column, values in {**group, **rows.columns}.items()},
         )
 
@@ -104,7 +105,8 @@ def prepare(config: RunConfig, cache: Path, listener: Listening) -> Material:
     datasets = make_datasets(splits, vocabulary, config.pipeline, cache)
     lengths = {name: encoded.lengths for name, encoded in datasets.items()}
     unknown = {name: int(encoded.unknown.sum()) for name, encoded in datasets.items()}
-    card = describe(splits, lengths, unknown, config.pipeline.sequence_length)
+    window = config.pipeline.sequence_length if config.pipeline.long == "window" else None
+    card = describe(splits, lengths, unknown, config.pipeline.longest_row, window)
     fingerprints = {
         "data": splits.rows_fingerprint,
         "split": splits.fingerprint,
@@ -172,14 +174,18 @@ def make_repeatable(config: RunConfig) -> None:
 
 def build_model(config: RunConfig, material: Material) -> keras.Model:
     """Build the network that `config` describes for this vocabulary and these labels."""
-    model = MODELS[config.model_name].build(
+    entry, pipeline = MODELS[config.model_name], config.pipeline
+    in_windows = pipeline.long == "window" and not entry.any_length
+    model = entry.build(
         config.model,
         vocabulary_size=len(material.vocabulary),
         num_classes=len(material.splits.label_names),
-        sequence_length=config.pipeline.sequence_length,
+        sequence_length=pipeline.sequence_length if in_windows else pipeline.longest_row,
     )
+    if in_windows:
+        model = read_in_windows(model, pipeline.sequence_length, pipeline.window_stride)
     if isinstance(config.model, WideConfig) and config.model.wide:
-        return beside_ngrams(model, config.model, len(material.vocabulary))
+        model = beside_ngrams(model, config.model, len(material.vocabulary))  # n-grams take a text of any length
     return model
 
 
