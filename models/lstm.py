@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import keras
 from keras import layers
 from pydantic import Field, PositiveInt
 
-from models.config import ModelConfig
+from models.config import ModelConfig, Trial
 from models.layers import MaskedMeanMax, PieceDropout
 
 
@@ -28,6 +28,15 @@ class LSTMConfig(ModelConfig, frozen=True, extra="forbid"):
     def portable(self) -> Self:
         """Return the same network on plain operations, whatever devices are seen while it is traced."""
         return self.model_copy(update={"use_cudnn": False})
+
+    @classmethod
+    def suggest(cls, trial: Trial) -> dict[str, Any]:
+        """Return the settings of one trial of `valence tune`."""
+        sizes = {
+            "embedding_dim": trial.suggest_categorical("embedding_dim", (64, 128, 256)),
+            "hidden_dim": trial.suggest_categorical("hidden_dim", (32, 64, 128)),
+        }
+        return super().suggest(trial) | sizes
 
 
 def build_lstm(config: LSTMConfig, *, vocabulary_size: int, num_classes: int, sequence_length: int) -> keras.Model:

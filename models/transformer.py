@@ -9,7 +9,7 @@ import keras_hub
 from keras import layers
 from pydantic import Field, PositiveInt, model_validator
 
-from models.config import ModelConfig
+from models.config import ModelConfig, Trial
 from models.layers import MaskedMeanMax, PieceDropout
 
 
@@ -36,6 +36,15 @@ class TransformerConfig(ModelConfig, frozen=True, extra="forbid"):
                 f"num_heads must divide embedding_dim ({self.embedding_dim}), and {self.num_heads} does not"
             )
         return self
+
+    @classmethod
+    def suggest(cls, trial: Trial) -> dict[str, Any]:
+        """Return the settings of one trial of `valence tune`."""
+        sizes = {
+            "num_layers": trial.suggest_int("num_layers", 1, 3),
+            "intermediate_dim": trial.suggest_categorical("intermediate_dim", (128, 256, 512)),
+        }
+        return super().suggest(trial) | sizes
 
 
 def build_transformer(
