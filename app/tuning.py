@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import tempfile
 import time
 from collections import Counter
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import keras
 import numpy as np
 import optuna
 
@@ -331,7 +331,7 @@ def validate(config: RunConfig, material: Material, listen: Listener) -> Validat
     Raises:
         FloatingPointError: as `fit` and `predict_logits`.
     """
-    keras.utils.clear_session()  # graphs of earlier trials would stay in memory
+    gc.collect()  # the network and the graphs of the trial before hold each other
     make_repeatable(config)
     validation = material.datasets.validation
     model = build_model(config, material)
