@@ -26,6 +26,7 @@ from app.cli_compare import compare
 from app.cli_predict import predict
 from app.cli_promote import promote
 from app.cli_serve import accept_boolean_values, serve
+from app.cli_tune import tune
 from app.errors import RequestError
 from data.errors import DataError
 
@@ -137,7 +138,7 @@ def train(
     }
     limits = _gates(gates)
     _greet(console)
-    configs = _resolve(models or [], config, [*(settings or []), *_as_settings(named)], artifacts)
+    configs = _resolve(models or [], config, [*(settings or []), *as_settings(named)], artifacts)
     outcome = _run(configs, artifacts, _reporter(console), limits)
     if as_json:
         _print_json(outcome.to_dict())
@@ -173,6 +174,7 @@ def demo(settings: Settings = None, artifacts: Artifacts = DEFAULT_ARTIFACTS, as
     _exit_if_any_failed(outcome)
 
 
+cli.command()(tune)
 cli.command()(compare)
 
 
@@ -260,7 +262,7 @@ def _print_verification(console: Console, found: Verification, as_json: bool) ->
     console.print("\n".join(table(found.roads)), markup=False, highlight=False, soft_wrap=True)
 
 
-def _as_settings(named: dict[str, Any]) -> list[str]:
+def as_settings(named: dict[str, Any]) -> list[str]:
     """Write options as `--set` would, to come after those given with it: a named option wins."""
     values = {key: str(value) if isinstance(value, Path) else value for key, value in named.items()}
     return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value is not None]

@@ -19,7 +19,7 @@ from app.config import RunConfig
 from app.optimizer import LazyAdamW
 from data.pipeline import Datasets
 from models import MODELS
-from models.wide import parts
+from models.wide import WideConfig, parts
 from models.windows import without_windows
 
 
@@ -75,6 +75,7 @@ def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Liste
     encoder, ngrams = parts(model)
     history = fit_alone(encoder, datasets, config, listen)
     if ngrams is not None:
+        assert isinstance(config.model, WideConfig)
         of_ngrams = config.model_copy(update={"model_name": "linear", "model": config.model.ngram_config()})
         if history.ended == "interrupted":  # what is counted costs nothing; what is learned would keep the user waiting
             adapt_to(ngrams, datasets, of_ngrams)

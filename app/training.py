@@ -118,11 +118,8 @@ def prepare(config: RunConfig, cache: Path, listener: Listening) -> Material:
 
 def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun:
     """Fit on train, calibrate on validation, evaluate on test, once: the whole life of one run."""
-    make_repeatable(config)
     datasets = material.datasets
-    model = build_model(config, material)
-    history = fit(model, datasets, config, listen)
-    weigh_parts(model, datasets.validation)
+    model, history = fitted(config, material, listen)
     model = portable_copy(model, config, material)  # from here on: what is evaluated is what is exported
     validation_logits = predict_logits(model, datasets.validation)
     temperature = fit_temperature(validation_logits, datasets.validation.label_ids)
@@ -145,6 +142,15 @@ def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun
         evaluation=evaluate(datasets.test.label_ids, test_probabilities, material.splits.label_names),
         encoder_evaluation=evaluate_encoder(model, material),
     )
+
+
+def fitted(config: RunConfig, material: Material, listen: Listener) -> tuple[keras.Model, History]:
+    """Build a network and fit it on train, and on validation how its parts count; the test split is not looked at."""
+    make_repeatable(config)
+    model = build_model(config, material)
+    history = fit(model, material.datasets, config, listen)
+    weigh_parts(model, material.datasets.validation)
+    return model, history
 
 
 def weigh_parts(model: keras.Model, validation: Encoded) -> None:
