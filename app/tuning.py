@@ -20,13 +20,13 @@ from app.calibration import fit_temperature, negative_log_likelihood
 from app.config import RunConfig
 from app.errors import RequestError
 from app.fairness import make_lock
-from app.fitting import EpochReport, Listener, fit
+from app.fitting import EpochReport, Listener
 from app.past_runs import SEARCH
 from app.run_records import log_epoch, log_material, log_start
 from app.search_space import choose, with_settings
 from app.studies import IS_START, RUN, SECONDS, Study, TrialRecord, open_study, subject_of
 from app.tracking import Run, Tracker
-from app.training import Material, fitted, predict_logits, prepare
+from app.training import Listening, Material, fitted, predict_logits, prepare
 
 NOTE_SECONDS = 5.0  # between two notes of how long a trial has taken: what a killed process may forget
 
