@@ -20,7 +20,7 @@ class LinearConfig(ModelConfig, frozen=True, extra="forbid"):
     """Sizes of the n-gram classifier."""
 
     learning_rate: float = Field(1e-2, gt=0)
-    epochs: int = Field(4, ge=1)
+    epochs: int = Field(8, ge=1)
     ngrams: int = Field(2, ge=1, le=len(MULTIPLIERS))
     """Longest n-gram, in pieces: 2 takes single pieces and pairs."""
     num_buckets: int = Field(2**20, ge=2)
