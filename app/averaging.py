@@ -23,10 +23,11 @@ class WeightAverage(keras.callbacks.Callback):
         self._every = max(1, round(steps / UPDATES))
         self._keep = max(0.0, 1 - self._every / max(steps, 1e-9))
         self._step = 0
+        self._updates = 0
         self._swapped = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Start the average at the weights of the start."""
+        """Make room for the averages."""
         self._weights = [weight.value for weight in self.model.trainable_variables]
         self._averages = [tf.Variable(weight, trainable=False) for weight in self._weights]
 
@@ -38,16 +39,24 @@ class WeightAverage(keras.callbacks.Callback):
         """Move the average towards the weights."""
         self._step += 1
         if self._step % self._every == 0:
-            self._update()
+            self._move()
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Validate what would be kept."""
+        if not self._updates:  # an epoch cut short: better the last step's weights than those of the start
+            self._move()
         self._use_averages(True)
 
+    def _move(self) -> None:
+        # The mean of what has been seen until that is more than the average reaches back over: the weights that
+        # training started from are chance and have no part in it.
+        self._update(tf.constant(min(self._keep, self._updates / (self._updates + 1)), tf.float32))
+        self._updates += 1
+
     @tf.function
-    def _update(self) -> None:
+    def _update(self, keep: tf.Tensor) -> None:
         for weight, average in zip(self._weights, self._averages, strict=True):
-            average.assign(self._keep * average + (1 - self._keep) * weight)
+            average.assign(keep * average + (1 - keep) * weight)
 
     def _use_averages(self, wanted: bool) -> None:
         if wanted != self._swapped:

@@ -19,8 +19,10 @@ from app.config import RunConfig
 from app.optimizer import LazyAdamW
 from data.pipeline import Datasets
 from models import MODELS
-from models.wide import WideConfig, parts
+from models.wide import NGRAMS, WideConfig, encoder_and_ngrams
 from models.windows import without_windows
+
+INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True)
@@ -72,23 +74,28 @@ def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Liste
     Raises:
         FloatingPointError: a loss is no longer finite, so there is nothing to keep.
     """
-    encoder, ngrams = parts(model)
-    history = fit_alone(encoder, datasets, config, listen)
-    if ngrams is not None:
-        assert isinstance(config.model, WideConfig)
-        of_ngrams = config.model_copy(update={"model_name": "linear", "model": config.model.ngram_config()})
-        if history.ended == "interrupted":  # what is counted costs nothing; what is learned would keep the user waiting
-            adapt_to(ngrams, datasets, of_ngrams)
-        else:
-            beside = fit_alone(ngrams, datasets, of_ngrams, lambda report: listen(as_ngrams(report, config)))
-            history.seconds += beside.seconds
-            history.cpu_seconds += beside.cpu_seconds
+    encoder, ngrams = encoder_and_ngrams(model)
+    with _ctrl_c() as interrupt:
+        history = fit_alone(encoder, datasets, config, _Told(config.model_name, listen), interrupt)
+        if ngrams is not None:
+            assert isinstance(config.model, WideConfig)
+            of_ngrams = config.model_copy(update={"model_name": NGRAMS, "model": config.model.ngram_config()})
+            if interrupt.asked:  # what is counted costs little; what is learned would keep the user waiting
+                adapt_to(ngrams, datasets, of_ngrams)
+            else:
+                told = _Told(config.model_name, listen, part="n-grams")
+                history = _together(history, fit_alone(ngrams, datasets, of_ngrams, told, interrupt))
     return history
 
 
-def as_ngrams(report: EpochReport, config: RunConfig) -> EpochReport:
-    """Name a report of the n-grams after the model that they belong to."""
-    return dataclasses.replace(report, model_name=config.model_name, part="n-grams")
+def _together(encoder: History, ngrams: History) -> History:
+    """The history of both: the encoder's figures, the time of both, and whether either was cut short."""
+    return dataclasses.replace(
+        encoder,
+        seconds=encoder.seconds + ngrams.seconds,
+        cpu_seconds=encoder.cpu_seconds + ngrams.cpu_seconds,
+        ended=ngrams.ended if ngrams.ended == INTERRUPTED else encoder.ended,
+    )
 
 
 def adapt_to(model: keras.Model, datasets: Datasets, config: RunConfig) -> None:
@@ -98,7 +105,7 @@ def adapt_to(model: keras.Model, datasets: Datasets, config: RunConfig) -> None:
         adapt(without_windows(model), config.model, datasets.train.labelled_batches())
 
 
-def fit_alone(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Listener) -> History:
+def fit_alone(model: keras.Model, datasets: Datasets, config: RunConfig, told: _Told, interrupt: _Interrupt) -> History:
     """Fit one network: schedule, running average, early stopping."""
     adapt_to(model, datasets, config)
     total_steps = datasets.train.steps * config.model.epochs
@@ -111,21 +118,23 @@ def fit_alone(model: keras.Model, datasets: Datasets, config: RunConfig, listen:
             keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
             keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="log_loss"),
         ],
+        # Where a GPU is seen, Keras would compile the whole step: how many rows of a table a batch uses is known only
+        # while it runs, and every new number would be compiled anew.
+        jit_compile=False,
     )
-    recorder = _Recorder(config, datasets.train.steps, listen)
+    recorder = _Recorder(config, datasets.train.steps, told, interrupt)
     stopper = keras.callbacks.EarlyStopping(
         "val_log_loss", mode="min", patience=config.fit.patience, restore_best_weights=True
     )
-    with _ctrl_c(recorder.interrupt):
-        model.fit(
-            datasets.train.training_batches(config.seed),
-            validation_data=datasets.validation.labelled_batches(),
-            epochs=config.model.epochs,
-            callbacks=[WeightAverage(config.fit.averaging * total_steps), recorder, stopper],
-            class_weight=class_weights(datasets.train.label_ids, config),
-            shuffle=False,  # the pipeline shuffles; Keras warns unless told so
-            verbose=0,
-        )
+    model.fit(
+        datasets.train.training_batches(config.seed),
+        validation_data=datasets.validation.labelled_batches(),
+        epochs=config.model.epochs,
+        callbacks=[WeightAverage(config.fit.averaging * total_steps), recorder, stopper],
+        class_weight=class_weights(datasets.train.label_ids, config),
+        shuffle=False,  # the pipeline shuffles; Keras warns unless told so
+        verbose=0,
+    )
     return recorder.history
 
 
@@ -175,19 +184,35 @@ def class_weights(label_ids: np.ndarray, config: RunConfig) -> dict[int, float] 
     return {label_id: len(label_ids) / (len(counts) * count) for label_id, count in enumerate(counts)}
 
 
+@dataclass(frozen=True)
+class _Told:
+    """Whom reports go to, and what of: a model, or a part of it."""
+
+    model_name: str
+    listen: Listener
+    part: str = ""
+
+    @property
+    def title(self) -> str:
+        """How an error names it."""
+        return f"the {self.part} beside {self.model_name}" if self.part else self.model_name
+
+
+@dataclass
+class _Interrupt:
+    """Whether Ctrl-C was pressed: training ends after the step under way."""
+
+    asked: bool = False
+
+
 class _Recorder(keras.callbacks.Callback):
     """Writes the history, tells the listener, and ends training when asked or when the loss is lost."""
 
-    def __init__(self, config: RunConfig, steps: int, listen: Listener) -> None:
+    def __init__(self, config: RunConfig, steps: int, told: _Told, interrupt: _Interrupt) -> None:
         super().__init__()
         self.history = History()
-        self._config, self._steps, self._listen = config, steps, listen
-        self._interrupted = False
+        self._config, self._steps, self._told, self._interrupt = config, steps, told, interrupt
         self._epoch = 1
-
-    def interrupt(self) -> None:
-        """Ask for the end of training after the step under way."""
-        self._interrupted = True
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self._started, self._cpu_started = time.perf_counter(), time.process_time()
@@ -214,47 +239,46 @@ class _Recorder(keras.callbacks.Callback):
     def on_train_end(self, logs: dict | None = None) -> None:
         self.history.seconds = time.perf_counter() - self._started
         self.history.cpu_seconds = time.process_time() - self._cpu_started
-        if not self._interrupted and len(self.history.loss) < self._config.model.epochs:
+        if not self._interrupt.asked and len(self.history.loss) < self._config.model.epochs:
             self.history.ended = "stopped early"
 
     def _stop_if_asked(self) -> None:
-        if self._interrupted:
-            self.history.ended = "interrupted"
+        if self._interrupt.asked:
+            self.history.ended = INTERRUPTED
             self.model.stop_training = True
 
     def _finite(self, loss: float, where: str) -> float:
         if not np.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss of {self._config.model_name} became {loss} in {where}: "
-                f"lower model.learning_rate ({self._config.model.learning_rate:g})"
-            )
+            rate = self._config.model.learning_rate
+            advice = "model.wide=false leaves them out" if self._told.part else f"lower model.learning_rate ({rate:g})"
+            raise FloatingPointError(f"the loss of {self._told.title} became {loss} in {where}: {advice}")
         return float(loss)
 
     def _report(
         self, step: int, loss: float, validation_loss: float | None = None, accuracy: float | None = None
     ) -> None:
         elapsed = time.perf_counter() - self._started
-        name, epochs = self._config.model_name, self._config.model.epochs
-        self._listen(
-            EpochReport(name, self._epoch, epochs, step, self._steps, loss, elapsed, validation_loss, accuracy)
+        name, epochs, part = self._told.model_name, self._config.model.epochs, self._told.part
+        self._told.listen(
+            EpochReport(name, self._epoch, epochs, step, self._steps, loss, elapsed, validation_loss, accuracy, part)
         )
 
 
 @contextlib.contextmanager
-def _ctrl_c(interrupt: Callable[[], None]) -> Iterator[None]:
-    """Call `interrupt` at the first Ctrl-C; a second one ends the program as usual."""
-    before = signal.getsignal(signal.SIGINT)
+def _ctrl_c() -> Iterator[_Interrupt]:
+    """Take the first Ctrl-C as a wish to end; a second one ends the program as usual."""
+    interrupt, before = _Interrupt(), signal.getsignal(signal.SIGINT)
     # Only the main thread may set a handler. A job in the background ignores Ctrl-C, which is meant for others.
     if threading.current_thread() is not threading.main_thread() or before == signal.SIG_IGN:
-        yield
+        yield interrupt
         return
 
     def once(*_: object) -> None:
         signal.signal(signal.SIGINT, before)
-        interrupt()
+        interrupt.asked = True
 
     signal.signal(signal.SIGINT, once)
     try:
-        yield
+        yield interrupt
     finally:
         signal.signal(signal.SIGINT, before)

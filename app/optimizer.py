@@ -21,17 +21,21 @@ class LazyAdamW(keras.optimizers.AdamW):
     def __init__(self, *args: Any, global_clipnorm: float | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._clip = global_clipnorm  # applied here: Keras would make dense tables of the gradients for it
+        self._tables: set[str] = set()  # keys of the variables whose rows were looked up
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """Add up the gradients of rows looked up more than once, clip, update."""
-        summed = [_sum_rows(gradient) if isinstance(gradient, tf.IndexedSlices) else gradient for gradient in grads]
+        variables = self._trainable_variables if trainable_variables is None else trainable_variables
+        looked_up = [isinstance(gradient, tf.IndexedSlices) for gradient in grads]
+        self._tables = {self._var_key(variable) for variable, table in zip(variables, looked_up, strict=True) if table}
+        summed = [_sum_rows(gradient) if table else gradient for gradient, table in zip(grads, looked_up, strict=True)]
         if self._clip is not None:
             summed, _ = tf.clip_by_global_norm(summed, self._clip)
         super().apply(summed, trainable_variables)
 
     def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
         """Decay what is not a table; tables decay in `update_step`, row by row."""
-        super()._apply_weight_decay([variable for variable in variables if not is_table(variable)])
+        super()._apply_weight_decay([one for one in variables if self._var_key(one) not in self._tables])
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable."""
@@ -49,11 +53,6 @@ class LazyAdamW(keras.optimizers.AdamW):
         change = rate * momentum / (tf.sqrt(velocity) + self.epsilon)
         decay = learning_rate * self.weight_decay * tf.gather(variable, rows)
         variable.scatter_sub(tf.IndexedSlices(change + decay, rows))
-
-
-def is_table(variable: Any) -> bool:
-    """Whether rows of the variable are looked up, by the name that its layer gave it."""
-    return variable.name.partition(":")[0] in ("embeddings", "learned")
 
 
 def _sum_rows(gradient: tf.IndexedSlices) -> tf.IndexedSlices:

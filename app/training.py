@@ -17,14 +17,14 @@ from app.calibration import fit_temperature, negative_log_likelihood, softmax
 from app.config import RunConfig
 from app.conformal import fit_threshold
 from app.fitting import History, Listener, fit
-from app.fusion import fit_shares
+from app.fusion import fit_logit_weights
 from app.metrics import Evaluation, evaluate
 from data.card import DataCard, describe
 from data.pipeline import Datasets, Encoded, make_datasets, pipeline_fingerprint
 from data.splits import Splits, load_splits
 from data.vocabulary import Vocabulary, learn_vocabulary
 from models import MODELS
-from models.wide import WideConfig, beside_ngrams, parts
+from models.wide import WideConfig, beside_ngrams, encoder_and_ngrams
 from models.windows import read_in_windows
 
 
@@ -155,15 +155,15 @@ def fitted(config: RunConfig, material: Material, listen: Listener) -> tuple[ker
 
 def weigh_parts(model: keras.Model, validation: Encoded) -> None:
     """Let the validation split say how much the encoder counts and how much the n-grams beside it, if there are any."""
-    encoder, ngrams = parts(model)
+    encoder, ngrams = encoder_and_ngrams(model)
     if ngrams is not None:
         answers = [predict_logits(part, validation) for part in (encoder, ngrams)]
-        model.get_layer("logits").shares.assign(fit_shares(answers, validation.label_ids))
+        model.get_layer("logits").logit_weights.assign(fit_logit_weights(answers, validation.label_ids))
 
 
 def evaluate_encoder(model: keras.Model, material: Material) -> Evaluation | None:
     """Evaluate what the encoder of `model` answers without the n-grams beside it, if it has any."""
-    (encoder, ngrams), datasets = parts(model), material.datasets
+    (encoder, ngrams), datasets = encoder_and_ngrams(model), material.datasets
     if ngrams is None:
         return None
     temperature = fit_temperature(predict_logits(encoder, datasets.validation), datasets.validation.label_ids)

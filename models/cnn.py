@@ -6,7 +6,7 @@ import keras
 from keras import layers, ops
 from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
-from models.ends import EncoderConfig, answer, embed
+from models.ends import EncoderConfig, classify, embed
 
 
 class CNNConfig(EncoderConfig, frozen=True, extra="forbid"):
@@ -50,4 +50,4 @@ def build_cnn(config: CNNConfig, *, vocabulary_size: int, num_classes: int, sequ
         # No filter answers below zero, so a masked step never wins the maximum.
         answers = ops.where(padding_mask, convolution(embedded), 0.0)
         strongest.append(ops.max(answers, axis=1))
-    return answer(config, token_ids, ops.concatenate(strongest, axis=-1), num_classes, "cnn")
+    return classify(config, token_ids, ops.concatenate(strongest, axis=-1), num_classes, "cnn")

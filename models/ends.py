@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import keras
 from keras import layers
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from models.layers import MaskedMeanMax, PieceDropout
 from models.stem import ConvolutionStem, ShortenMask
@@ -25,6 +25,12 @@ class EncoderConfig(WideConfig, frozen=True, extra="forbid"):
     """Pieces that a convolution sees together before the encoder; 0 leaves it out."""
     stem_pooling: int = Field(1, ge=1, le=16)
     """Steps that become one after the convolution: a long text is read in a fraction of them. Needs `stem_kernel`."""
+
+    @model_validator(mode="after")
+    def _pool_only_after_a_convolution(self) -> Self:
+        if self.stem_pooling > 1 and not self.stem_kernel:
+            raise ValueError(f"stem_pooling = {self.stem_pooling} pools after a convolution: set stem_kernel, to 3 say")
+        return self
 
 
 def stem(config: EncoderConfig, embedded: Any, padding_mask: Any) -> tuple[Any, Any]:
@@ -48,7 +54,7 @@ def embed(config: EncoderConfig, token_ids: Any, vocabulary_size: int) -> Any:
     return layers.Embedding(vocabulary_size, config.embedding_dim, name="embedding")(kept_ids)
 
 
-def classifier(
+def pool_and_classify(
     config: EncoderConfig, token_ids: Any, states: Any, padding_mask: Any, num_classes: int, name: str
 ) -> keras.Model:
     """End a model: float32[batch, time, dim] -> mean and maximum over time -> logits float32[batch, num_classes].
@@ -57,10 +63,10 @@ def classifier(
     `token_ids` is the model's input.
     """
     states = layers.Identity(name="states")(states)  # what pretraining learns to fill
-    return answer(config, token_ids, MaskedMeanMax(name="pooling")(states, padding_mask), num_classes, name)
+    return classify(config, token_ids, MaskedMeanMax(name="pooling")(states, padding_mask), num_classes, name)
 
 
-def answer(config: EncoderConfig, token_ids: Any, pooled: Any, num_classes: int, name: str) -> keras.Model:
+def classify(config: EncoderConfig, token_ids: Any, pooled: Any, num_classes: int, name: str) -> keras.Model:
     """End a model at what it has pooled: float32[batch, features] -> logits float32[batch, num_classes]."""
     pooled = layers.Dropout(config.output_dropout)(pooled)
     return keras.Model(token_ids, layers.Dense(num_classes, name="logits")(pooled), name=name)

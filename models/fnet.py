@@ -11,7 +11,7 @@ from keras import layers, ops
 from pydantic import Field, PositiveInt
 
 from models.blocks import Positions, mixing_block, with_positions
-from models.ends import EncoderConfig, classifier, embed, stem
+from models.ends import EncoderConfig, embed, pool_and_classify, stem
 
 
 class FNetConfig(EncoderConfig, frozen=True, extra="forbid"):
@@ -91,4 +91,4 @@ def build_fnet(config: FNetConfig, *, vocabulary_size: int, num_classes: int, se
             states, mix, intermediate_dim=config.intermediate_dim, dropout=config.dropout, name=f"block_{index}"
         )
     states = layers.LayerNormalization(name="final_norm")(states)
-    return classifier(config, token_ids, states, padding_mask, num_classes, "fnet")
+    return pool_and_classify(config, token_ids, states, padding_mask, num_classes, "fnet")

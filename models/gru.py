@@ -8,7 +8,7 @@ import keras
 from keras import layers
 from pydantic import Field, PositiveInt
 
-from models.ends import EncoderConfig, classifier, embed, stem
+from models.ends import EncoderConfig, embed, pool_and_classify, stem
 
 
 class GRUConfig(EncoderConfig, frozen=True, extra="forbid"):
@@ -41,4 +41,4 @@ def build_gru(config: GRUConfig, *, vocabulary_size: int, num_classes: int, sequ
     gru = layers.GRU(config.hidden_dim, return_sequences=True, reset_after=True, use_cudnn=config.use_cudnn, name="gru")
     encoder = layers.Bidirectional(gru, name="encoder") if config.bidirectional else gru
     states = encoder(inputs, mask=padding_mask)
-    return classifier(config, token_ids, states, padding_mask, num_classes, "gru")
+    return pool_and_classify(config, token_ids, states, padding_mask, num_classes, "gru")

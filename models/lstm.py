@@ -9,7 +9,7 @@ from keras import layers
 from pydantic import Field, PositiveInt
 
 from models.config import Trial
-from models.ends import EncoderConfig, classifier, embed, stem
+from models.ends import EncoderConfig, embed, pool_and_classify, stem
 from models.recurrence import FastLSTM
 
 
@@ -47,4 +47,4 @@ def build_lstm(config: LSTMConfig, *, vocabulary_size: int, num_classes: int, se
     embedded = layers.Dropout(config.embedding_dropout)(embed(config, token_ids, vocabulary_size))
     inputs, padding_mask = stem(config, embedded, padding_mask)
     states = FastLSTM(config.hidden_dim, config.bidirectional, config.use_cudnn, name="encoder")(inputs, padding_mask)
-    return classifier(config, token_ids, states, padding_mask, num_classes, "lstm")
+    return pool_and_classify(config, token_ids, states, padding_mask, num_classes, "lstm")

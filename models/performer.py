@@ -9,7 +9,7 @@ from keras import layers
 from pydantic import Field, PositiveInt, model_validator
 
 from models.blocks import Positions, mixing_block, with_positions
-from models.ends import EncoderConfig, classifier, embed, stem
+from models.ends import EncoderConfig, embed, pool_and_classify, stem
 from models.favor import FavorAttention
 
 
@@ -59,4 +59,4 @@ def build_performer(
             states, attend, intermediate_dim=config.intermediate_dim, dropout=config.dropout, name=f"block_{index}"
         )
     states = layers.LayerNormalization(name="final_norm")(states)
-    return classifier(config, token_ids, states, padding_mask, num_classes, "performer")
+    return pool_and_classify(config, token_ids, states, padding_mask, num_classes, "performer")

@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from models.blocks import Positions, with_positions
 from models.config import Trial
-from models.ends import EncoderConfig, classifier, embed, stem
+from models.ends import EncoderConfig, embed, pool_and_classify, stem
 
 
 class TransformerConfig(EncoderConfig, frozen=True, extra="forbid"):
@@ -71,4 +71,4 @@ def build_transformer(
         )
         states = block(states, padding_mask=padding_mask)
     states = layers.LayerNormalization(name="final_norm")(states)
-    return classifier(config, token_ids, states, padding_mask, num_classes, "transformer")
+    return pool_and_classify(config, token_ids, states, padding_mask, num_classes, "transformer")

@@ -10,6 +10,8 @@ from pydantic import Field
 from models.config import ModelConfig
 from models.linear import MULTIPLIERS, LinearConfig, build_linear
 
+NGRAMS = "linear"  # the name that `build_linear` gives
+
 
 class WideConfig(ModelConfig, frozen=True, extra="forbid"):
     """Whether an encoder has a model of n-grams beside it, and how large."""
@@ -18,10 +20,11 @@ class WideConfig(ModelConfig, frozen=True, extra="forbid"):
     """Let `linear`, trained by itself, answer beside the encoder. Without it the encoder answers alone."""
     wide_ngrams: int = Field(2, ge=1, le=len(MULTIPLIERS))
     wide_buckets: int = Field(2**18, ge=2)
+    wide_epochs: int = Field(8, ge=1)
 
     def ngram_config(self) -> LinearConfig:
         """Return the configuration of the model beside the encoder."""
-        return LinearConfig(ngrams=self.wide_ngrams, num_buckets=self.wide_buckets)
+        return LinearConfig(ngrams=self.wide_ngrams, num_buckets=self.wide_buckets, epochs=self.wide_epochs)
 
 
 @keras.saving.register_keras_serializable("valence")
@@ -33,11 +36,13 @@ class WeightedSum(keras.layers.Layer):
 
     def build(self, input_shape: list[tuple]) -> None:
         """Make the weights: equal ones until they are set."""
-        self.shares = self.add_weight(shape=(len(input_shape),), initializer="ones", trainable=False, name="shares")
+        self.logit_weights = self.add_weight(
+            shape=(len(input_shape),), initializer="ones", trainable=False, name="logit_weights"
+        )
 
     def call(self, logits: list[Any]) -> Any:
         """Add up."""
-        return sum(one * self.shares[place] for place, one in enumerate(logits))
+        return sum(one * self.logit_weights[place] for place, one in enumerate(logits))
 
     def compute_output_shape(self, input_shape: list[tuple]) -> tuple:
         """Shape of the logits."""
@@ -60,9 +65,9 @@ def beside_ngrams(encoder: keras.Model, config: WideConfig, vocabulary_size: int
     return keras.Model(token_ids, logits, name=encoder.name)
 
 
-def parts(model: keras.Model) -> tuple[keras.Model, keras.Model | None]:
+def encoder_and_ngrams(model: keras.Model) -> tuple[keras.Model, keras.Model | None]:
     """Return the encoder and the n-grams that `beside_ngrams` put together; of another model, itself and None."""
     if not isinstance(model.layers[-1], WeightedSum):
         return model, None
     encoder, ngrams = (layer for layer in model.layers if isinstance(layer, keras.Model))
-    return encoder, ngrams
+    return (encoder, ngrams) if ngrams.name == NGRAMS else (ngrams, encoder)

@@ -97,17 +97,26 @@ class Experiment:
 
 
 SMALL = ("vocabulary.size=200", "pipeline.sequence_length=24", "pipeline.batch_size=16")
+NGRAMS = ("model.wide_buckets=1024", "model.wide_epochs=2")
 SMALLER = {
     "linear": ("model.num_buckets=1024", "model.epochs=2"),
-    "lstm": ("model.embedding_dim=16", "model.hidden_dim=8", "model.epochs=2"),
-    "transformer": ("model.embedding_dim=16", "model.intermediate_dim=16", "model.num_heads=2", "model.epochs=2"),
+    "lstm": ("model.embedding_dim=16", "model.hidden_dim=8", "model.epochs=2", *NGRAMS),
+    "transformer": (
+        "model.embedding_dim=16",
+        "model.intermediate_dim=16",
+        "model.num_heads=2",
+        "model.epochs=2",
+        *NGRAMS,
+    ),
 }
 
 
 def small_config(model_name: str, reviews: Path, *overrides: str) -> RunConfig:
     """The configuration of a model that trains on `reviews` in a second or two."""
     data = {"source": str(reviews), "text_column": "review", "label_column": "stars", "group_column": "film"}
-    return resolve_config(model_name, {}, [*SMALL, *SMALLER.get(model_name, ("model.epochs=2",)), *overrides], data)
+    return resolve_config(
+        model_name, {}, [*SMALL, *SMALLER.get(model_name, ("model.epochs=2", *NGRAMS)), *overrides], data
+    )
 
 
 @pytest.fixture(scope="session")

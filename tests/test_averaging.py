@@ -61,15 +61,22 @@ class Late(keras.callbacks.Callback):
 
 
 def test_the_average_is_kept_and_training_goes_on_from_the_weights_themselves():
-    # Over 2 steps: average = average / 2 + weight / 2. After 1, 2, 3: 0.5, 1.25, 2.125; after 4, 5, 6: 3.0625, ...
+    # Over 2 steps: average = average / 2 + weight / 2, the first weight alone. After 1, 2, 3: 1, 1.5, 2.25; then
+    # 3.125, 4.0625, 5.03125.
     seen = fit(steps=2, epochs=2).seen
     assert [value for what, value in seen if what == "step"] == [1, 2, 3, 4, 5, 6]
-    assert [value for what, value in seen if what == "kept"] == [2.125, pytest.approx(5.015625)]
+    assert [value for what, value in seen if what == "kept"] == [2.25, pytest.approx(5.03125)]
 
 
 @pytest.mark.parametrize("steps", [0.0, 0.4, 1.0])
 def test_an_average_over_less_than_a_step_is_the_weight(steps):
     assert [value for what, value in fit(steps, epochs=1).seen if what == "kept"] == [3.0]
+
+
+def test_a_long_average_is_at_first_the_mean_and_never_holds_the_start():
+    assert [value for what, value in fit(steps=100, epochs=1).seen if what == "kept"] == [3.0]  # moved once: at the end
+    average = fit(steps=UPDATES * 1.0, epochs=1)
+    assert [value for what, value in average.seen if what == "kept"] == [2.0]  # the mean of 1, 2, 3
 
 
 def test_a_long_average_is_moved_every_few_steps_and_reaches_as_far():

@@ -23,13 +23,13 @@ def slices(rows: list[int], values: list[list[float]]) -> tf.IndexedSlices:
 
 
 def test_a_table_used_whole_moves_as_with_keras():
-    own, kerass = table(), table()
+    own, reference = table(), table()
     lazy, dense = LazyAdamW(**SETTINGS), keras.optimizers.AdamW(**SETTINGS)
     for step in range(3):
         gradient = np.cos(np.arange(8, dtype="float32") + step).reshape(4, 2)
         lazy.apply([slices([0, 1, 2, 3], gradient.tolist())], [own])
-        dense.apply([tf.constant(gradient)], [kerass])
-    np.testing.assert_allclose(own.numpy(), kerass.numpy(), rtol=1e-5)
+        dense.apply([tf.constant(gradient)], [reference])
+    np.testing.assert_allclose(own.numpy(), reference.numpy(), rtol=1e-5)
 
 
 def test_rows_that_no_batch_used_stay_as_they_are():
@@ -68,3 +68,10 @@ def test_weight_decay_leaves_what_it_is_told_to_leave():
     bias, kernel = tf.Variable([1.0], name="bias"), tf.Variable([1.0], name="kernel")
     optimizer.apply([tf.zeros(1), tf.zeros(1)], [bias, kernel])
     np.testing.assert_allclose([bias.numpy()[0], kernel.numpy()[0]], [1.0, 1 - 0.1 * 0.01])
+
+
+def test_a_table_that_is_not_looked_up_decays_as_any_other_weight():
+    optimizer = LazyAdamW(**SETTINGS)
+    positions = tf.Variable([[1.0]], name="embeddings")  # what keras_hub calls its learned positions
+    optimizer.apply([tf.zeros([1, 1])], [positions])
+    np.testing.assert_allclose(positions.numpy(), [[1 - 0.1 * 0.01]])

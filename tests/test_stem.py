@@ -5,10 +5,10 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+from test_models import NUM_CLASSES, SEQUENCE_LENGTH, TOLERANCE, VOCABULARY_SIZE, logits, token_ids
 
 from models import MODELS
 from models.stem import ConvolutionStem, ShortenMask
-from tests.test_models import NUM_CLASSES, SEQUENCE_LENGTH, TOLERANCE, VOCABULARY_SIZE, logits, token_ids
 
 
 def summing_stem(kernel_size: int, pooling: int) -> ConvolutionStem:
