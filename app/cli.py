@@ -24,6 +24,7 @@ from rich.logging import RichHandler
 from app import __version__
 from app.cli_compare import compare
 from app.cli_predict import predict
+from app.cli_pretrain import pretrain
 from app.cli_promote import promote
 from app.cli_serve import accept_boolean_values, serve
 from app.errors import RequestError
@@ -103,6 +104,12 @@ def train(
     name: Annotated[
         str | None, typer.Option(help="Name of the experiment and its exports; the data's by default.")
     ] = None,
+    init: Annotated[
+        list[str] | None, typer.Option(help="Run of valence pretrain to start from, by id or name; may be repeated.")
+    ] = None,
+    vectors: Annotated[
+        Path | None, typer.Option(help="File of word vectors (word2vec, GloVe, .npy) to start the embedding from.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings, e.g. a run's config.toml.")] = None,
     settings: Settings = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, dropout and batch order.")] = None,
@@ -129,6 +136,8 @@ def train(
         "data.group_column": group_column,
         "data.slice_columns": slice_column or None,
         "fit.class_weights": class_weights,
+        "init.runs": init or None,
+        "init.vectors": vectors,
         "seed": seed,
         "seeds": seeds,
         "deterministic": deterministic or None,
@@ -171,6 +180,7 @@ def demo(settings: Settings = None, artifacts: Artifacts = DEFAULT_ARTIFACTS, as
     _exit_if_any_failed(outcome)
 
 
+cli.command()(pretrain)
 cli.command()(compare)
 
 
@@ -269,7 +279,13 @@ def _resolve(models: Sequence[str], file: Path | None, overrides: Sequence[str],
     _import_tensorflow()
     from app.config import read_toml, resolve_configs
 
-    return resolve_configs(models, read_toml(file) if file else {}, overrides, {"cache": artifacts / "cache"})
+    configs = resolve_configs(models, read_toml(file) if file else {}, overrides, {"cache": artifacts / "cache"})
+    if not any(config.init.runs or config.init.vectors for config in configs):
+        return configs
+    from app.pretrained_runs import locate
+    from app.tracking import Tracker
+
+    return locate(configs, lambda: Tracker(artifacts))
 
 
 def _gates(file: Path | None) -> Gates | None:

@@ -27,6 +27,7 @@ from app.run_records import (
     log_seeds,
     log_start,
     log_trained,
+    start_notes,
     training_facts,
 )
 from app.serving.predictor import Predictor
@@ -90,6 +91,10 @@ class Outcome:
         return {
             "data": self.material.card.to_dict(),
             "fingerprints": self.material.fingerprints,
+            "outside_text": {
+                "starts_from": {one.run.name: one.run.config.init.starts_from for one in self.candidates},
+                "texts_seen": self.material.seen,
+            },
             "runs": [candidate.to_dict() for candidate in self.candidates],
             "comparison": self.comparison.to_dict(),
             "failures": self.failures,
@@ -115,7 +120,8 @@ def run_experiment(
         with _folder_for_now(artifacts / "cache", "saved-models-") as folder:
             candidates, failures = make_candidates(configs, material, tracker, folder, reporter)
     comparison = compare([as_contender(candidate) for candidate in candidates])
-    reporter.compared(material, comparison, [one.note for one in candidates if one.note])
+    of_starts = start_notes({one.run.name: one.run.config for one in candidates}, material)
+    reporter.compared(material, comparison, [*of_starts, *(one.note for one in candidates if one.note)])
     for candidate in candidates:
         note_verdict(tracker, candidate, comparison)
     best = choose_best(candidates)

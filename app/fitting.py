@@ -78,7 +78,7 @@ def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Liste
     stopper = keras.callbacks.EarlyStopping(
         "val_log_loss", mode="min", patience=config.fit.patience, restore_best_weights=True
     )
-    with _ctrl_c(recorder.interrupt):
+    with ctrl_c(recorder.interrupt):
         model.fit(
             datasets.train.training_batches(config.seed),
             validation_data=datasets.validation.labelled_batches(),
@@ -197,7 +197,7 @@ class _Recorder(keras.callbacks.Callback):
 
 
 @contextlib.contextmanager
-def _ctrl_c(interrupt: Callable[[], None]) -> Iterator[None]:
+def ctrl_c(interrupt: Callable[[], None]) -> Iterator[None]:
     """Call `interrupt` at the first Ctrl-C; a second one ends the program as usual."""
     before = signal.getsignal(signal.SIGINT)
     # Only the main thread may set a handler. A job in the background ignores Ctrl-C, which is meant for others.

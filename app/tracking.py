@@ -81,13 +81,13 @@ class Tracker:
         self._finder = RunFinder(self.client, self.uri)
 
     @contextlib.contextmanager
-    def run(self, experiment: str, name: str, *, nested: bool = False) -> Iterator[Run]:
-        """Open a run called `name`, `nested` in the one that is open. It ends FINISHED, or FAILED with the reason in
-        the tag `error`.
+    def run(self, experiment: str, name: str, *, nested: bool = False, run_id: str | None = None) -> Iterator[Run]:
+        """Open a run called `name`, `nested` in the one that is open; with `run_id` go on with that one. It ends
+        FINISHED, or FAILED with the reason in the tag `error`.
         """
         with (
             _mlflow_errors(),
-            mlflow.start_run(experiment_id=self._experiment_id(experiment), run_name=name, nested=nested) as active,
+            mlflow.start_run(run_id, self._experiment_id(experiment), run_name=name, nested=nested) as active,
         ):
             mlflow.set_tags(stack_versions())
             try:
@@ -95,6 +95,12 @@ class Tracker:
             except BaseException as error:
                 mlflow.set_tag("error", f"{type(error).__name__}: {_first_line(error)}")
                 raise
+
+    def has_run(self, run_id: str) -> bool:
+        """Return whether this store has a run of that id which nobody has deleted."""
+        with _mlflow_errors():
+            there = [experiment.experiment_id for experiment in self.client.search_experiments()]
+            return bool(self.client.search_runs(there, f"attributes.run_id = '{run_id}'", max_results=1))
 
     def find_runs(self, *references: str, experiment: str | None = None, latest: bool = False) -> tuple[PastRun, ...]:
         """Return the runs of earlier commands that are meant, each once, in the order of the references.

@@ -17,6 +17,7 @@ from app.calibration import fit_temperature, negative_log_likelihood, softmax
 from app.config import RunConfig
 from app.conformal import fit_threshold
 from app.fitting import History, Listener, fit
+from app.initial_weights import RANDOM_WEIGHTS, Start, read_start, start_from, with_file
 from app.metrics import Evaluation, evaluate
 from data.card import DataCard, describe
 from data.pipeline import Datasets, Encoded, make_datasets, pipeline_fingerprint
@@ -34,6 +35,13 @@ class Material:
     datasets: Datasets
     card: DataCard
     fingerprints: dict[str, str]
+    start: Start = RANDOM_WEIGHTS
+    """What the models start from; nothing: random weights."""
+
+    @property
+    def seen(self) -> dict[str, int]:
+        """How many texts of validation and test stand in the text that the models start from, where there is one."""
+        return self.start.seen(self.splits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +100,16 @@ class Listening(Protocol):
 
 
 def prepare(config: RunConfig, cache: Path, listener: Listening) -> Material:
-    """Load and split the data, learn the vocabulary from the training split, tokenise every text once."""
+    """Load and split the data, learn the vocabulary from the training split, tokenise every text once.
+
+    Where the models start from runs of `valence pretrain` (`config.init`), the vocabulary is the one of those.
+    """
+    start = read_start(config.init)
     listener.doing("reading texts")
     splits = load_splits(config.data, listener.downloaded)
     listener.doing("learning the vocabulary, tokenising")
-    vocabulary = learn_vocabulary(splits.train.texts, config.vocabulary)
+    vocabulary = start.vocabulary or learn_vocabulary(splits.train.texts, config.vocabulary)
+    start = with_file(start, config.init, vocabulary)
     datasets = make_datasets(splits, vocabulary, config.pipeline, cache)
     lengths = {name: encoded.lengths for name, encoded in datasets.items()}
     unknown = {name: int(encoded.unknown.sum()) for name, encoded in datasets.items()}
@@ -107,7 +120,7 @@ def prepare(config: RunConfig, cache: Path, listener: Listening) -> Material:
         "vocabulary": vocabulary.fingerprint,
         "pipeline": pipeline_fingerprint(config.pipeline),
     }
-    return Material(splits, vocabulary, datasets, card, fingerprints)
+    return Material(splits, vocabulary, datasets, card, fingerprints, start)
 
 
 def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun:
@@ -115,6 +128,7 @@ def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun
     make_repeatable(config)
     datasets = material.datasets
     model = build_model(config, material)
+    start_from(model, config.model_name, material.start)
     history = fit(model, datasets, config, listen)
     model = portable_copy(model, config, material)  # from here on: what is evaluated is what is exported
     validation_logits = predict_logits(model, datasets.validation)

@@ -44,7 +44,7 @@ def build_lstm(config: LSTMConfig, *, vocabulary_size: int, num_classes: int, se
     lstm = layers.LSTM(config.hidden_dim, return_sequences=True, use_cudnn=config.use_cudnn, name="lstm")
     encoder = layers.Bidirectional(lstm, name="encoder") if config.bidirectional else lstm
     # The mask goes by hand: Keras loses the implicit one at the first `a + b`.
-    states = encoder(embedded, mask=padding_mask)
+    states = layers.Identity(name="states")(encoder(embedded, mask=padding_mask))
     pooled = layers.Dropout(config.output_dropout)(MaskedMeanMax(name="pooling")(states, padding_mask))
     logits = layers.Dense(num_classes, name="logits")(pooled)
     return keras.Model(token_ids, logits, name="lstm")

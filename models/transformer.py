@@ -61,7 +61,7 @@ def build_transformer(
         )
         # The mask goes by hand: Keras loses the implicit one at the first `a + b`.
         states = block(states, padding_mask=padding_mask)
-    states = layers.LayerNormalization(name="final_norm")(states)
+    states = layers.Identity(name="states")(layers.LayerNormalization(name="final_norm")(states))
     pooled = layers.Dropout(config.output_dropout)(MaskedMeanMax(name="pooling")(states, padding_mask))
     logits = layers.Dense(num_classes, name="logits")(pooled)
     return keras.Model(token_ids, logits, name="transformer")
