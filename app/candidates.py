@@ -36,6 +36,7 @@ class Seed:
             "validation_log_loss": self.run.validation_log_loss,
             "temperature": self.run.temperature,
             "evaluation": self.run.evaluation.to_dict(),
+            "encoder_evaluation": self.run.encoder_evaluation and self.run.encoder_evaluation.to_dict(),
             "training": {**dataclasses.asdict(history), "best_epoch": history.best_epoch},
         }
 
@@ -81,6 +82,23 @@ class Candidate:
         for what, titles in (("Failed", list(self.failed_seeds)), ("Interrupted", interrupted)):
             note += f" {what}: {wording.listing(titles)}." if titles else ""
         return note
+
+    @property
+    def notes(self) -> list[str]:
+        """What is told below the figures of all models."""
+        return [note for note in (self.note, self.encoder_note) if note]
+
+    @property
+    def encoder_note(self) -> str | None:
+        """What the encoder reaches without the n-grams beside it, mean of its seeds; None where there are none."""
+        found = [seed.run.encoder_evaluation for seed in self.seeds]
+        alone = [one.metrics["accuracy"] for one in found if one is not None]
+        if not alone:
+            return None
+        if len(alone) == 1:
+            return f"{self.run.name} without the n-grams beside it: accuracy {wording.interval(alone[0])}."
+        mean = statistics.mean(one.value for one in alone)
+        return f"{self.run.name} without the n-grams beside it: accuracy {mean:.3f}, mean of {len(alone)} seeds."
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a program would read, JSON-able. What only one training has is that of the exported seed."""

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 EXIT_FAILED, EXIT_REQUEST = 1, 2
 PLAIN_WIDTH = 100  # of lines when nobody says how wide the window is
 QUICK_ROWS = 20_000  # of training, up to which the report after `train` looks at them too
-DEMO_MODELS = ["linear", "lstm", "transformer"]
 DEMO_TEXTS = ["A small gem of a movie that defies classification.", "By the end, I was looking for the exit."]
 
 cli = typer.Typer(
@@ -85,7 +84,8 @@ def version(
 @cli.command()
 def train(
     models: Annotated[
-        list[str] | None, typer.Argument(help="linear, lstm, transformer or one you added; none: all.")
+        list[str] | None,
+        typer.Argument(help="linear, lstm, transformer (all three where none is named), cnn, gru, performer, fnet."),
     ] = None,
     data: Annotated[
         str | None,
@@ -163,7 +163,7 @@ def demo(settings: Settings = None, artifacts: Artifacts = DEFAULT_ARTIFACTS, as
     console = _console(as_json)
     _greet(console)
     reporter = _reporter(console)
-    outcome = _run(_resolve(DEMO_MODELS, None, settings or [], artifacts), artifacts, reporter)
+    outcome = _run(_resolve([], None, settings or [], artifacts), artifacts, reporter)
     answers = _serve_once(outcome, artifacts, reporter)
     if as_json:
         _print_json({**outcome.to_dict(), "served": answers})
@@ -275,7 +275,7 @@ def _as_settings(named: dict[str, Any]) -> list[str]:
 
 
 def _resolve(models: Sequence[str], file: Path | None, overrides: Sequence[str], artifacts: Path) -> list[RunConfig]:
-    """Return one configuration a model; those named, or the one of the file, or all."""
+    """Return one configuration a model; those named, or the one of the file, or the three defaults."""
     _import_tensorflow()
     from app.config import read_toml, resolve_configs
 

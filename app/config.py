@@ -17,7 +17,7 @@ from app.initial_weights import InitConfig
 from data.pipeline import PipelineConfig
 from data.sources import DataConfig
 from data.vocabulary import VocabularyConfig
-from models import MODELS, ModelConfig
+from models import DEFAULT_MODELS, MODELS, ModelConfig
 
 
 class FitConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -27,6 +27,8 @@ class FitConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Share of all steps in which the learning rate rises to its peak; then it falls along a cosine."""
     clip_norm: float = Field(1.0, gt=0)
     label_smoothing: float = Field(0.05, ge=0, lt=1)
+    averaging: float = Field(0.1, ge=0, le=1)
+    """Share of all steps that the running average of the weights reaches back over; 0: the last step's weights."""
     patience: int = Field(2, ge=1)
     """Epochs without a lower validation loss before training stops."""
     class_weights: Literal["none", "balanced"] = "none"
@@ -77,7 +79,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
 def resolve_configs(
     model_names: Sequence[str], file: Mapping[str, Any], overrides: Sequence[str], data: Mapping[str, Any]
 ) -> list[RunConfig]:
-    """Return one configuration a model: those named, else the one of the file, else every model there is.
+    """Return one configuration a model: those named, else the one of the file, else `DEFAULT_MODELS`.
 
     Raises:
         RequestError: as `resolve_config`; or a model named twice, or one that the file is not for.
@@ -85,7 +87,7 @@ def resolve_configs(
     of_file = file.get("model_name")
     if of_file is not None:
         _check_model(of_file)
-    names = list(model_names) or ([of_file] if of_file else list(MODELS))
+    names = list(model_names) or ([of_file] if of_file else list(DEFAULT_MODELS))
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise RequestError(f"{', '.join(twice)} is named more than once")

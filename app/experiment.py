@@ -121,7 +121,7 @@ def run_experiment(
             candidates, failures = make_candidates(configs, material, tracker, folder, reporter)
     comparison = compare([as_contender(candidate) for candidate in candidates])
     of_starts = start_notes({one.run.name: one.run.config for one in candidates}, material)
-    reporter.compared(material, comparison, [*of_starts, *(one.note for one in candidates if one.note)])
+    reporter.compared(material, comparison, [*of_starts, *(note for one in candidates for note in one.notes)])
     for candidate in candidates:
         note_verdict(tracker, candidate, comparison)
     best = choose_best(candidates)
@@ -216,7 +216,7 @@ def train_one(config: RunConfig, title: str, material: Material, run: Run, repor
 
     def listen(report: EpochReport) -> None:
         log_epoch(run, report)
-        reporter.epoch(dataclasses.replace(report, model_name=title))
+        reporter.epoch(dataclasses.replace(report, model_name=f"{title} {report.part}".rstrip()))
 
     trained = train(config, material, listen)
     reporter.fitted(title, trained.history)
@@ -232,7 +232,8 @@ def note_verdict(tracker: Tracker, candidate: Candidate, comparison: Comparison)
         text = description(material, seed.title, seed.run.evaluation, facts, comparison.sentences)
         tracker.describe(seed.run_id, text)
     if candidate.run_id not in [seed.run_id for seed in candidate.seeds]:
-        facts = f"the mean of its seeds. {candidate.note}"
+        of_start = start_notes({candidate.run.name: candidate.run.config}, material)
+        facts = " ".join([f"the mean of its seeds. {candidate.note}", *of_start])
         text = description(material, candidate.run.name, candidate.evaluation, facts, comparison.sentences)
         tracker.describe(candidate.run_id, text)
     tracker.attach(candidate.run_id, "comparison.json", comparison.to_dict())

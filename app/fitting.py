@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 import threading
 import time
@@ -13,9 +14,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from app.averaging import WeightAverage
 from app.config import RunConfig
+from app.optimizer import LazyAdamW
 from data.pipeline import Datasets
 from models import MODELS
+from models.wide import parts
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class EpochReport:
     elapsed: float
     validation_loss: float | None = None
     validation_accuracy: float | None = None
+    part: str = ""
+    """`n-grams` where the report is of those beside an encoder."""
 
 
 Listener = Callable[[EpochReport], None]
@@ -58,16 +64,44 @@ class History:
 def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Listener) -> History:
     """Fit `model` on the training split and leave it with the weights of the lowest validation log loss.
 
-    Ctrl-C ends training after the step under way; the best weights so far are kept.
+    Where n-grams stand beside an encoder, each of the two is fitted as if it were alone; their weights in the sum are
+    for `app.training` to set. The history is the encoder's, the seconds are those of both. Ctrl-C ends training after
+    the step under way; the best weights so far are kept.
 
     Raises:
         FloatingPointError: a loss is no longer finite, so there is nothing to keep.
     """
+    encoder, ngrams = parts(model)
+    history = fit_alone(encoder, datasets, config, listen)
+    if ngrams is not None:
+        of_ngrams = config.model_copy(update={"model_name": "linear", "model": config.model.ngram_config()})
+        if history.ended == "interrupted":  # what is counted costs nothing; what is learned would keep the user waiting
+            adapt_to(ngrams, datasets, of_ngrams)
+        else:
+            beside = fit_alone(ngrams, datasets, of_ngrams, lambda report: listen(as_ngrams(report, config)))
+            history.seconds += beside.seconds
+            history.cpu_seconds += beside.cpu_seconds
+    return history
+
+
+def as_ngrams(report: EpochReport, config: RunConfig) -> EpochReport:
+    """Name a report of the n-grams after the model that they belong to."""
+    return dataclasses.replace(report, model_name=config.model_name, part="n-grams")
+
+
+def adapt_to(model: keras.Model, datasets: Datasets, config: RunConfig) -> None:
+    """Let the model take from the training split what it counts before training, if anything."""
     adapt = MODELS[config.model_name].adapt
     if adapt is not None:
         adapt(model, config.model, datasets.train.labelled_batches())
+
+
+def fit_alone(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Listener) -> History:
+    """Fit one network: schedule, running average, early stopping."""
+    adapt_to(model, datasets, config)
+    total_steps = datasets.train.steps * config.model.epochs
     model.compile(
-        optimizer=make_optimizer(config, total_steps=datasets.train.steps * config.model.epochs),
+        optimizer=make_optimizer(config, total_steps),
         loss=smoothed_cross_entropy(config.fit.label_smoothing),
         metrics=[
             keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
@@ -83,7 +117,7 @@ def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Liste
             datasets.train.training_batches(config.seed),
             validation_data=datasets.validation.labelled_batches(),
             epochs=config.model.epochs,
-            callbacks=[recorder, stopper],
+            callbacks=[WeightAverage(config.fit.averaging * total_steps), recorder, stopper],
             class_weight=class_weights(datasets.train.label_ids, config),
             shuffle=False,  # the pipeline shuffles; Keras warns unless told so
             verbose=0,
@@ -92,7 +126,7 @@ def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Liste
 
 
 def make_optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Optimizer:
-    """AdamW (Loshchilov & Hutter, 2019) with a linear warm-up, then a cosine down to zero."""
+    """AdamW with a linear warm-up, then a cosine down to zero."""
     warmup_steps = round(config.fit.warmup_fraction * total_steps)
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup_steps else config.model.learning_rate,
@@ -100,7 +134,7 @@ def make_optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Opti
         warmup_target=config.model.learning_rate if warmup_steps else None,
         warmup_steps=warmup_steps,
     )
-    optimizer = keras.optimizers.AdamW(
+    optimizer = LazyAdamW(
         schedule,
         weight_decay=config.model.weight_decay,
         beta_2=0.99,

@@ -43,8 +43,8 @@ def log_start(run: Run, config: RunConfig, material: Material) -> None:
 
 
 def log_epoch(run: Run, report: EpochReport) -> None:
-    """Log the figures of an epoch that has ended; of a step nothing."""
-    if report.validation_loss is not None and report.validation_accuracy is not None:
+    """Log the figures of an epoch that has ended; of a step nothing, and nothing of what stands beside the encoder."""
+    if not report.part and report.validation_loss is not None and report.validation_accuracy is not None:
         metrics = {
             "epoch/loss": report.loss,
             "epoch/validation_log_loss": report.validation_loss,
@@ -66,6 +66,10 @@ def log_trained(run: Run, trained: TrainedRun, title: str) -> None:
             "parameters": float(trained.model.count_params()),
         }
     )
+    if trained.encoder_evaluation is not None:
+        run.log_metrics(
+            {f"test_encoder/{name}": found.value for name, found in trained.encoder_evaluation.metrics.items()}
+        )
     run.set_tags({"training_ended": history.ended, "best_epoch": str(history.best_epoch)})
     run.log_json(trained.evaluation.to_dict(), "evaluation.json")
     log_figures(run, trained)

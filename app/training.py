@@ -17,6 +17,7 @@ from app.calibration import fit_temperature, negative_log_likelihood, softmax
 from app.config import RunConfig
 from app.conformal import fit_threshold
 from app.fitting import History, Listener, fit
+from app.fusion import fit_shares
 from app.initial_weights import RANDOM_WEIGHTS, Start, read_start, start_from, with_file
 from app.metrics import Evaluation, evaluate
 from data.card import DataCard, describe
@@ -24,6 +25,7 @@ from data.pipeline import Datasets, Encoded, make_datasets, pipeline_fingerprint
 from data.splits import Splits, load_splits
 from data.vocabulary import Vocabulary, learn_vocabulary
 from models import MODELS
+from models.wide import WideConfig, beside_ngrams, parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +61,8 @@ class TrainedRun:
     test_logits: np.ndarray
     test_probabilities: np.ndarray
     evaluation: Evaluation
+    encoder_evaluation: Evaluation | None
+    """Of the encoder without the n-grams beside it, calibrated by itself; None where there are none."""
 
     @property
     def name(self) -> str:
@@ -130,6 +134,7 @@ def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun
     model = build_model(config, material)
     start_from(model, config.model_name, material.start)
     history = fit(model, datasets, config, listen)
+    weigh_parts(model, datasets.validation)
     model = portable_copy(model, config, material)  # from here on: what is evaluated is what is exported
     validation_logits = predict_logits(model, datasets.validation)
     temperature = fit_temperature(validation_logits, datasets.validation.label_ids)
@@ -150,7 +155,26 @@ def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun
         test_logits=test_logits,
         test_probabilities=test_probabilities,
         evaluation=evaluate(datasets.test.label_ids, test_probabilities, material.splits.label_names),
+        encoder_evaluation=evaluate_encoder(model, material),
     )
+
+
+def weigh_parts(model: keras.Model, validation: Encoded) -> None:
+    """Let the validation split say how much the encoder counts and how much the n-grams beside it, if there are any."""
+    encoder, ngrams = parts(model)
+    if ngrams is not None:
+        answers = [predict_logits(part, validation) for part in (encoder, ngrams)]
+        model.get_layer("logits").shares.assign(fit_shares(answers, validation.label_ids))
+
+
+def evaluate_encoder(model: keras.Model, material: Material) -> Evaluation | None:
+    """Evaluate what the encoder of `model` answers without the n-grams beside it, if it has any."""
+    (encoder, ngrams), datasets = parts(model), material.datasets
+    if ngrams is None:
+        return None
+    temperature = fit_temperature(predict_logits(encoder, datasets.validation), datasets.validation.label_ids)
+    probabilities = softmax(predict_logits(encoder, datasets.test), temperature)
+    return evaluate(datasets.test.label_ids, probabilities, material.splits.label_names)
 
 
 def make_repeatable(config: RunConfig) -> None:
@@ -162,12 +186,15 @@ def make_repeatable(config: RunConfig) -> None:
 
 def build_model(config: RunConfig, material: Material) -> keras.Model:
     """Build the network that `config` describes for this vocabulary and these labels."""
-    return MODELS[config.model_name].build(
+    model = MODELS[config.model_name].build(
         config.model,
         vocabulary_size=len(material.vocabulary),
         num_classes=len(material.splits.label_names),
         sequence_length=config.pipeline.sequence_length,
     )
+    if isinstance(config.model, WideConfig) and config.model.wide:
+        return beside_ngrams(model, config.model, len(material.vocabulary))
+    return model
 
 
 def portable_copy(model: keras.Model, config: RunConfig, material: Material) -> keras.Model:

@@ -7,9 +7,13 @@ from typing import NamedTuple
 
 import keras
 
+from models.cnn import CNNConfig, build_cnn
 from models.config import ModelConfig
+from models.fnet import FNetConfig, build_fnet
+from models.gru import GRUConfig, build_gru
 from models.linear import LinearConfig, adapt_ratios, build_linear
 from models.lstm import LSTMConfig, build_lstm
+from models.performer import PerformerConfig, build_performer
 from models.transformer import TransformerConfig, build_transformer
 
 
@@ -26,4 +30,11 @@ MODELS: dict[str, ModelEntry] = {
     "linear": ModelEntry(LinearConfig, build_linear, adapt_ratios),
     "lstm": ModelEntry(LSTMConfig, build_lstm),
     "transformer": ModelEntry(TransformerConfig, build_transformer),
+    "cnn": ModelEntry(CNNConfig, build_cnn),
+    "gru": ModelEntry(GRUConfig, build_gru),
+    "performer": ModelEntry(PerformerConfig, build_performer),
+    "fnet": ModelEntry(FNetConfig, build_fnet),
 }
+
+DEFAULT_MODELS = ("linear", "lstm", "transformer")
+"""What is trained where no model is named: the floor, the baseline and the contender."""

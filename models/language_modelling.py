@@ -70,7 +70,7 @@ def embedding_table(model: keras.Model) -> Any:
 def pooling_of(encoder: keras.Model, length: int = PROBE_LENGTH) -> int:
     """Return how many pieces share a state; `length` is of a row that the encoder can read."""
     probe = np.full((1, length), FIRST_LEARNED_ID, np.int32)
-    return length // int(encoder(probe, training=False).shape[1])
+    return -(-length // int(encoder(probe, training=False).shape[1]))
 
 
 def reading_directions(

@@ -15,7 +15,7 @@ from app.config import RunConfig, resolve_config
 from app.experiment import Outcome, run_experiment
 from app.fitting import EpochReport, History
 from app.training import Material, TrainedRun
-from models import MODELS
+from models import DEFAULT_MODELS
 
 GOOD = ["great", "superb", "moving", "funny", "clever"]
 BAD = ["dull", "awful", "tedious", "clumsy", "lifeless"]
@@ -112,8 +112,8 @@ def small_config(model_name: str, reviews: Path, *overrides: str) -> RunConfig:
 
 @pytest.fixture(scope="session")
 def experiment(reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
-    """All three models trained on `reviews`, tracked in a SQLite store, the champion exported."""
+    """The default models trained on `reviews`, tracked in a SQLite store, the champion exported."""
     artifacts = tmp_path_factory.mktemp("experiment") / "artifacts"
     reporter = Silent()
-    outcome = run_experiment([small_config(name, reviews) for name in MODELS], artifacts, reporter)
+    outcome = run_experiment([small_config(name, reviews) for name in DEFAULT_MODELS], artifacts, reporter)
     return Experiment(artifacts, outcome, reporter)

@@ -81,7 +81,10 @@ def test_the_three_ways_in_are_one_command_line():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param(["train", "lstmm"], "unknown model 'lstmm'. Known: linear, lstm, transformer. Did you mean lstm?"),
+        pytest.param(
+            ["train", "lstmm"],
+            "unknown model 'lstmm'. Known: linear, lstm, transformer, cnn, gru, performer, fnet. Did you mean lstm?",
+        ),
         pytest.param(["train", "lstm", "lstm"], "lstm is named more than once"),
         pytest.param(
             ["train", "lstm", "--set", "model.hiden_dim=3"],

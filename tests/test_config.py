@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from app.config import FitConfig, RunConfig, read_toml, resolve_config, resolve_configs
 from app.errors import RequestError
-from models import MODELS
+from models import DEFAULT_MODELS, MODELS
 
 
 def toml(text: str) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def test_all_that_is_wrong_is_said_one_line_each():
 
 
 def test_an_unknown_model_is_refused_with_the_closest():
-    expected = "unknown model 'transfomer'. Known: linear, lstm, transformer. Did you mean transformer?"
+    expected = f"unknown model 'transfomer'. Known: {', '.join(MODELS)}. Did you mean transformer?"
     assert refusal(model="transfomer") == expected
 
 
@@ -200,6 +200,7 @@ def test_values_that_do_not_go_together_are_refused_with_the_reason_alone():
     assert refusal("model.num_heads=3", model="transformer") == (
         "model: num_heads must divide embedding_dim (128), and 3 does not"
     )
+    assert "each width stands once" in refusal("model.widths=[3, 3]", model="cnn")
     assert refusal("data.test_fraction=0.95") == (
         "data: validation_fraction and test_fraction together must be below 1"
     )
@@ -218,8 +219,8 @@ def test_a_configuration_cannot_be_changed():
 # Which models
 
 
-def test_no_name_at_all_means_every_model():
-    assert [config.model_name for config in resolve_configs([], {}, [], {})] == list(MODELS)
+def test_no_name_at_all_means_the_three_that_train_by_default():
+    assert [config.model_name for config in resolve_configs([], {}, [], {})] == list(DEFAULT_MODELS)
 
 
 def test_models_keep_the_order_in_which_they_are_named():
@@ -247,7 +248,7 @@ def test_a_model_named_twice_is_refused():
 
 @pytest.mark.parametrize("written", ["'lstn'", "3", "['lstm']", "''"])
 def test_a_file_of_an_unknown_model_is_refused(written):
-    with pytest.raises(RequestError, match=r"^unknown model .*\. Known: linear, lstm, transformer\."):
+    with pytest.raises(RequestError, match=rf"^unknown model .*\. Known: {', '.join(MODELS)}\."):
         resolve_configs([], toml(f"model_name = {written}"), [], {})
 
 
@@ -260,6 +261,7 @@ def test_the_model_cannot_be_set_to_another_than_the_one_named():
 CHANGED = {
     "linear": ["model.ngrams=3", "fit.class_weights=balanced"],
     "lstm": ["model.use_cudnn=false", "model.bidirectional=false", "data.text_column='a \"b\" \\u2028 ü'"],
+    "cnn": ["model.widths=[1, 7]"],
     "transformer": ["model.positions=sinusoidal", "model.weight_decay=1e-7", "data.archive=some/folder"],
 }
 

@@ -19,7 +19,7 @@ from app.errors import RequestError
 from app.experiment import run_experiment
 from app.serving.predictor import Predictor
 from app.tracking import SERVING_REQUIREMENTS, Tracker, copy_serving_code
-from models import MODELS
+from models import DEFAULT_MODELS
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +43,12 @@ def artifacts(client, run) -> set[str]:
 
 
 def test_the_reporter_hears_of_every_step_in_order(experiment):
-    models = [f"fitted {name}" for name in MODELS]
+    models = [f"fitted {name}" for name in DEFAULT_MODELS]
     assert experiment.reporter.told == ["prepared", *models, "compared", "exported"]
 
 
 def test_each_model_is_one_finished_run(runs):
-    assert set(runs) == set(MODELS)
+    assert set(runs) == set(DEFAULT_MODELS)
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
 
 
@@ -127,7 +127,7 @@ def test_the_kept_vocabulary_is_the_one_that_was_used(experiment, client, runs, 
 
 def test_every_model_is_registered_and_the_winner_is_champion(experiment, client):
     versions = client.search_model_versions("name = 'reviews'")
-    assert {version.tags["model"] for version in versions} == set(MODELS)
+    assert {version.tags["model"] for version in versions} == set(DEFAULT_MODELS)
     champion = client.get_model_version_by_alias("reviews", "champion")
     best = min(experiment.outcome.candidates, key=lambda one: one.run.validation_log_loss)
     assert champion.tags["model"] == best.run.name == experiment.outcome.best.run.name
@@ -205,7 +205,7 @@ def imported(file: Path) -> set[str]:
 
 def test_the_comparison_is_of_the_same_test_examples_and_names_every_model(experiment):
     comparison = experiment.outcome.comparison
-    assert {row.name for row in comparison.rows} == set(MODELS)
+    assert {row.name for row in comparison.rows} == set(DEFAULT_MODELS)
     assert len(comparison.pairs) == 3
     assert comparison.sentences
 
@@ -213,7 +213,7 @@ def test_the_comparison_is_of_the_same_test_examples_and_names_every_model(exper
 def test_the_outcome_is_json(experiment):
     content = json.loads(json.dumps(experiment.outcome.to_dict(), allow_nan=False))
     assert content["best"] == experiment.outcome.best.run.name
-    assert [run["model"] for run in content["runs"]] == list(MODELS)
+    assert [run["model"] for run in content["runs"]] == list(DEFAULT_MODELS)
     assert content["data"]["counts"]["rows_read"] == 240
 
 

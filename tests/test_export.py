@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -22,6 +23,7 @@ from app.serving.predictor import Predictor
 from app.serving.verification import VerificationError, verify
 from app.training import build_model, portable_copy, predict_logits
 from data.vocabulary import UNK_ID
+from models import DEFAULT_MODELS, MODELS
 
 ODD_TEXTS = {
     "empty": "",
@@ -134,6 +136,16 @@ def test_the_portable_copy_answers_bit_for_bit(experiment):
         )
 
 
+def test_a_gru_built_where_a_gpu_is_seen_holds_cudnn_only_until_it_is_portable(experiment, reviews, monkeypatch):
+    # A stand-in for a machine with a GPU: what Keras asks before it picks the cuDNN kernel answers yes.
+    monkeypatch.setattr(sys.modules["keras.src.backend.tensorflow.rnn"], "_is_gpu_available", lambda: True)
+    config, material = small_config("gru", reviews), experiment.run("linear").material
+    as_trained = build_model(config, material)
+    for model, holds in ((as_trained, True), (portable_copy(as_trained, config, material), False)):
+        traced = tf.function(model, input_signature=[tf.TensorSpec([None, 8], tf.int32)]).get_concrete_function()
+        assert ("CudnnRNNV3" in operations(traced.graph.as_graph_def())) is holds
+
+
 def test_an_export_made_where_a_gpu_is_seen_holds_no_cudnn_and_runs_here(experiment, tmp_path, monkeypatch):
     # A stand-in for a machine with a GPU: what Keras asks before it picks the cuDNN kernel answers yes.
     monkeypatch.setattr(sys.modules["keras.src.backend.tensorflow.rnn"], "_is_gpu_available", lambda: True)
@@ -145,6 +157,27 @@ def test_an_export_made_where_a_gpu_is_seen_holds_no_cudnn_and_runs_here(experim
     assert not [node.op for node in answering_nodes(tmp_path / "model") if "cudnn" in node.op.lower()]
     monkeypatch.undo()
     assert examine(tmp_path / "model").problems == []
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in DEFAULT_MODELS])
+def test_a_model_outside_the_defaults_is_served_as_it_answers(experiment, reviews, tmp_path, name):
+    # Not trained, and one signature: what is looked at is the graph.
+    config = small_config(name, reviews)
+    run = experiment.run("linear")
+    model = portable_copy(build_model(config, run.material), config, run.material)
+    run = dataclasses.replace(run, config=config, model=model)
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serving_default", export.classify_endpoint(run))
+    archive.write_out(str(tmp_path / "1"), verbose=False)
+    texts = ["The film is great", "", "dull " * 100]
+    logits = model(run.material.datasets.tokenizer(tf.constant(texts)), training=False)
+    served = tf.saved_model.load(str(tmp_path / "1"))
+    answer = served.signatures["serving_default"](text=tf.constant(texts))
+    np.testing.assert_allclose(answer["probabilities"], tf.nn.softmax(logits / run.temperature), atol=1e-5)
+    nodes = answering_nodes(tmp_path / "1")
+    assert not [node.op for node in nodes if "cudnn" in node.op.lower()]
+    assert {node.device for node in nodes} == {""}
 
 
 def test_no_operation_is_tied_to_a_device(written):

@@ -28,8 +28,8 @@ from models import MODELS
 ROOT = Path(__file__).parents[1]
 SIZES = {
     "linear": ["model.num_buckets=1024"],
-    "lstm": ["model.embedding_dim=8", "model.hidden_dim=4", "model.bidirectional=false"],
-    "transformer": ["model.embedding_dim=8", "model.num_heads=2", "model.intermediate_dim=8"],
+    "lstm": ["model.embedding_dim=8", "model.hidden_dim=4", "model.bidirectional=false", "model.wide=false"],
+    "transformer": ["model.embedding_dim=8", "model.num_heads=2", "model.intermediate_dim=8", "model.wide=false"],
 }
 START = {"linear": ["model.base_weight=0"], "lstm": []}  # knowing nothing, so that there is something to learn
 LSTM = ("model.learning_rate=0.05", "model.epochs=3")
@@ -348,26 +348,27 @@ def test_kernels_decay_and_biases_and_scales_do_not():
     assert values == pytest.approx([1 - 0.1 * 0.5, 1, 1, 1])
 
 
-def test_gradients_are_clipped_by_their_common_norm():
-    optimizer = make_optimizer(config("lstm", "fit.clip_norm=2"), 10)
-    # Norm of (3, 0) and (0, 4) together: 5.
-    clipped = optimizer._clip_gradients([tf.constant([3.0, 0.0]), tf.constant([0.0, 4.0])])
-    np.testing.assert_allclose(np.array(clipped), [[1.2, 0], [0, 1.6]], rtol=1e-6)
-
-
 def test_smoothing_spreads_its_share_over_all_classes():
     logits = np.log(np.array([[0.25, 0.75], [0.5, 0.5]], "float32"))
     label_ids = np.array([1, 0], "int32")
     # Targets (0.1, 0.9) and (0.9, 0.1).
     expected = [-(0.1 * math.log(0.25) + 0.9 * math.log(0.75)), math.log(2)]
-    np.testing.assert_allclose(smoothed_cross_entropy(0.2)(label_ids, logits), expected, rtol=1e-6)
-    np.testing.assert_allclose(smoothed_cross_entropy(0)(label_ids, logits), [-math.log(0.75), math.log(2)], rtol=1e-6)
+    loss = smoothed_cross_entropy
+    np.testing.assert_allclose(loss(0.2)(label_ids, logits[:, None]), expected, rtol=1e-6)
+    np.testing.assert_allclose(loss(0)(label_ids, logits[:, None]), [-math.log(0.75), math.log(2)], rtol=1e-6)
+
+
+def test_the_losses_of_two_answers_add_up():
+    own, encoders = np.log([[0.2, 0.8]]), np.log([[0.4, 0.6]])
+    logits = np.stack([own, encoders], axis=1).astype("float32")
+    expected = [-math.log(0.8) - math.log(0.6)]
+    np.testing.assert_allclose(smoothed_cross_entropy(0)(np.array([1]), logits), expected, rtol=1e-6)
 
 
 def test_smoothing_over_three_classes():
     logits = np.log(np.array([[0.2, 0.3, 0.5]], "float32"))
     expected = -(0.1 * math.log(0.2) + 0.1 * math.log(0.3) + 0.8 * math.log(0.5))
-    np.testing.assert_allclose(smoothed_cross_entropy(0.3)(np.array([[2]]), logits), [expected], rtol=1e-6)
+    np.testing.assert_allclose(smoothed_cross_entropy(0.3)(np.array([[2]]), logits[:, None]), [expected], rtol=1e-6)
 
 
 def test_balanced_weights_are_the_inverse_of_a_class_share():

@@ -13,7 +13,7 @@ from app.errors import RequestError
 from app.fairness import Lock, make_lock
 from app.run_records import ANSWERS
 from app.tracking import Tracker
-from models import MODELS
+from models import DEFAULT_MODELS
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +49,13 @@ def test_a_run_is_found_by_its_registered_model(experiment, tracker):
 def test_an_experiment_has_all_its_finished_runs_newest_first(experiment, tracker):
     of_first_command = {candidate.run_id: candidate.run.name for candidate in experiment.outcome.candidates}
     found = [run for run in tracker.find_runs(experiment="reviews") if run.id in of_first_command]
-    assert [run.name for run in found] == list(MODELS)[::-1]
+    assert [run.name for run in found] == list(DEFAULT_MODELS)[::-1]
 
 
 def test_of_each_model_the_latest_is_found(experiment, tracker):
     every = tracker.find_runs(experiment="reviews")
     latest = tracker.find_runs(experiment="reviews", latest=True)
-    assert {run.model for run in latest} == set(MODELS)
+    assert {run.model for run in latest} == set(DEFAULT_MODELS)
     for run in latest:
         assert run == next(one for one in every if one.model == run.model)
 
@@ -103,7 +103,7 @@ def test_an_artifact_is_fetched_as_a_file(experiment, tracker):
     assert json.loads(Path(card).read_text(encoding="utf-8"))["name"] == "reviews"
 
 
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", list(DEFAULT_MODELS))
 def test_a_run_s_answers_are_those_of_the_trained_model(experiment, tracker, name):
     (run,) = (one for one in experiment.outcome.candidates if one.run.name == name)
     found = read_answer_files(tracker.fetch(run.run_id, ANSWERS))
@@ -119,8 +119,8 @@ def test_a_run_s_answers_are_those_of_the_trained_model(experiment, tracker, nam
 
 
 def test_a_run_s_tags_are_its_lock_and_runs_of_one_command_may_be_compared(experiment, tracker):
-    runs = tracker.find_runs(*MODELS, experiment="reviews")
+    runs = tracker.find_runs(*DEFAULT_MODELS, experiment="reviews")
     locks = [Lock.from_tags(run.tags) for run in runs]
     expected = make_lock(experiment.outcome.material.fingerprints, experiment.run("lstm").config)
-    assert locks == [expected] * len(MODELS)
+    assert locks == [expected] * len(DEFAULT_MODELS)
     assert Lock(**read_answer_files(tracker.fetch(runs[0].id, ANSWERS)).fingerprints) == expected

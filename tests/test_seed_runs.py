@@ -21,7 +21,7 @@ from app.past_runs import PARENT
 from app.seed_notes import seed_note, seed_spread
 from app.statistics import Interval
 from app.tracking import DESCRIPTION, Tracker
-from models import MODELS
+from models import DEFAULT_MODELS
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_a_model_is_chosen_by_the_mean_of_its_seeds(experiment):
     assert steady.run.validation_log_loss == 0.3
 
 
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", list(DEFAULT_MODELS))
 def test_a_single_seed_has_no_child_and_no_note(experiment, name):
     tracker = Tracker(experiment.artifacts)
     (run,) = tracker.find_runs(name, experiment="reviews")

@@ -1,0 +1,122 @@
+"""The fast LSTM against Keras' own, and what of it may stand in an exported graph."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.recurrence import CHUNK, FastLSTM
+
+ROWS, TIME, DIM, UNITS = 4, CHUNK + 5, 6, 8
+LENGTHS = np.array([TIME, 3, CHUNK, 0])
+MASK = np.arange(TIME)[None, :] < LENGTHS[:, None]
+TOLERANCE = 1e-5
+
+
+def inputs(seed: int = 0) -> tf.Tensor:
+    return tf.constant(np.random.default_rng(seed).normal(size=(ROWS, TIME, DIM)), tf.float32)
+
+
+def built(bidirectional: bool, **arguments: object) -> FastLSTM:
+    keras.utils.set_random_seed(3)
+    layer = FastLSTM(UNITS, bidirectional, **arguments)
+    layer.build((None, None, DIM))
+    return layer
+
+
+def keras_own(bidirectional: bool) -> keras.layers.Layer:
+    lstm = keras.layers.LSTM(UNITS, return_sequences=True, use_cudnn=False)
+    layer = keras.layers.Bidirectional(lstm) if bidirectional else lstm
+    layer.build((None, None, DIM))
+    return layer
+
+
+def states_and_gradients(layer: keras.layers.Layer, **mask: object) -> list[np.ndarray]:
+    """States where the mask is True, then the gradients, all through one graph as in training."""
+    states, weights = inputs(), [variable.value for variable in layer.trainable_variables]
+
+    @tf.function
+    def run(states: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(states)
+            found = layer(states, **mask) * tf.cast(MASK, tf.float32)[:, :, None]
+            direction = tf.reshape(tf.cos(tf.range(tf.size(found), dtype=tf.float32)), tf.shape(found))
+            loss = tf.reduce_sum(found * direction)
+        return [found, *tape.gradient(loss, [states, *weights])]
+
+    return [value.numpy() for value in run(states)]
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_states_and_all_gradients_are_those_of_keras(bidirectional):
+    layer, reference = built(bidirectional), keras_own(bidirectional)
+    reference.set_weights(layer.get_weights())
+    assert layer.fast
+    found = states_and_gradients(layer, padding_mask=tf.constant(MASK))
+    expected = states_and_gradients(reference, mask=tf.constant(MASK))
+    assert [value.shape for value in found] == [value.shape for value in expected]
+    assert len(found) == (8 if bidirectional else 5)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert np.abs(theirs).max() > 0.01
+        np.testing.assert_allclose(ours, theirs, atol=TOLERANCE)
+
+
+def test_weights_start_as_those_of_keras():
+    layer = built(bidirectional=True)
+    keras.utils.set_random_seed(3)
+    for ours, theirs in zip(layer.get_weights(), keras_own(bidirectional=True).get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_states_at_padding_are_zeros_on_the_fast_road():
+    states = built(bidirectional=True)(inputs(), tf.constant(MASK)).numpy()
+    assert (states[~MASK] == 0).all()
+    assert (states[MASK] != 0).all()
+
+
+@pytest.mark.parametrize("extra", [1, CHUNK, 2 * CHUNK - 5])
+def test_padding_changes_no_state(extra):
+    layer, short = built(bidirectional=True), inputs()
+    long = tf.concat([short, tf.ones([ROWS, extra, DIM])], axis=1)
+    mask = np.pad(MASK, [(0, 0), (0, extra)])
+    states = layer(long, tf.constant(mask))
+    np.testing.assert_allclose(states[:, :TIME], layer(short, tf.constant(MASK)), atol=1e-6)
+
+
+def test_the_graph_for_export_gives_the_same_on_plain_operations():
+    layer, portable = built(bidirectional=True), built(bidirectional=True, use_cudnn=False)
+    portable.set_weights(layer.get_weights())
+    mask = tf.constant(MASK)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, DIM]), tf.TensorSpec([None, None], tf.bool)])
+    def run(states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        return portable(states, mask)
+
+    difference = (run(inputs(), mask) - layer(inputs(), mask)).numpy()[MASK]
+    assert np.abs(difference).max() < TOLERANCE
+    graph = str(run.get_concrete_function().graph.as_graph_def())
+    assert "XlaMustCompile" not in graph
+    assert "Cudnn" not in graph
+    assert "While" in graph
+
+
+def test_a_gpu_takes_the_road_of_keras(monkeypatch):
+    layer = built(bidirectional=False)
+    assert layer.fast
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: ["a device"] if kind == "GPU" else [])
+    assert not layer.fast
+
+
+def test_another_precision_takes_the_road_of_keras():
+    assert not built(bidirectional=False, dtype="mixed_bfloat16").fast
+
+
+def test_a_saved_layer_comes_back(tmp_path):
+    states, mask = keras.Input((None, DIM)), keras.Input((None,), dtype="bool")
+    model = keras.Model([states, mask], FastLSTM(UNITS, name="encoder")(states, mask))
+    assert model.output_shape == (None, None, 2 * UNITS)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(model([inputs(), tf.constant(MASK)]), again([inputs(), tf.constant(MASK)]))
