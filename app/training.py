@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +29,8 @@ from data.vocabulary import Vocabulary, learn_vocabulary
 from models import MODELS
 from models.wide import WideConfig, beside_ngrams, parts
 
+logger = logging.getLogger("valence")
+
 
 @dataclass(frozen=True, eq=False)
 class Material:
@@ -40,7 +44,7 @@ class Material:
     start: Start = RANDOM_WEIGHTS
     """What the models start from; nothing: random weights."""
 
-    @property
+    @cached_property
     def seen(self) -> dict[str, int]:
         """How many texts of validation and test stand in the text that the models start from, where there is one."""
         return self.start.seen(self.splits)
@@ -124,7 +128,11 @@ def prepare(config: RunConfig, cache: Path, listener: Listening) -> Material:
         "vocabulary": vocabulary.fingerprint,
         "pipeline": pipeline_fingerprint(config.pipeline),
     }
-    return Material(splits, vocabulary, datasets, card, fingerprints, start)
+    material = Material(splits, vocabulary, datasets, card, fingerprints, start)
+    if any(material.seen.values()):
+        counts = ", ".join(f"{count:,} of {name}" for name, count in material.seen.items())
+        logger.warning("The text that the models start from held texts of this task: %s. Without: --leave-out", counts)
+    return material
 
 
 def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun:
