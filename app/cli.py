@@ -104,12 +104,8 @@ def train(
     name: Annotated[
         str | None, typer.Option(help="Name of the experiment and its exports; the data's by default.")
     ] = None,
-    init: Annotated[
-        list[str] | None, typer.Option(help="Run of valence pretrain to start from, by id or name; may be repeated.")
-    ] = None,
-    vectors: Annotated[
-        Path | None, typer.Option(help="File of word vectors (word2vec, GloVe, .npy) to start the embedding from.")
-    ] = None,
+    init: Annotated[list[str] | None, typer.Option(help="Run of valence pretrain to start from; repeatable.")] = None,
+    vectors: Annotated[Path | None, typer.Option(help="Word vectors to start from: word2vec, GloVe, .npy.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings, e.g. a run's config.toml.")] = None,
     settings: Settings = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, dropout and batch order.")] = None,
@@ -280,9 +276,7 @@ def _resolve(models: Sequence[str], file: Path | None, overrides: Sequence[str],
     from app.config import read_toml, resolve_configs
 
     configs = resolve_configs(models, read_toml(file) if file else {}, overrides, {"cache": artifacts / "cache"})
-    if not any(config.init.runs or config.init.vectors for config in configs):
-        return configs
-    from app.pretrained_runs import locate
+    from app.pretrained_runs import locate  # imports MLflow, for which a wrong setting need not wait
     from app.tracking import Tracker
 
     return locate(configs, lambda: Tracker(artifacts))

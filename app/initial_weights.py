@@ -18,7 +18,7 @@ from data.splits import Splits
 from data.unlabelled import Hashes, count_seen
 from data.vectors import compose, read_word_vectors
 from data.vocabulary import Vocabulary
-from models.language_modelling import STATES, embedding_table, encoder_of
+from models.language_modelling import embedding_table, encoder_of
 
 VECTORS = "vectors"
 """The kind of a run whose only weights are the embedding of pieces."""
@@ -173,14 +173,13 @@ def start_from(model: keras.Model, model_name: str, start: Start) -> None:
     Raises:
         RequestError: a layer has another size, or is not there; the message names both.
     """
-    inner = _inner(model)
     tables = [one.weights[f"{EMBEDDING}/0"] for one in start.pretrained if one.facts.kind == VECTORS]
     for table in (*tables, *([start.table] if start.table is not None else [])):
-        if (variable := embedding_table(inner)) is not None:
+        if (variable := embedding_table(model)) is not None:
             _assign(variable, table, EMBEDDING, model_name)
     for one in start.pretrained:
         if one.facts.kind == model_name:
-            _load_encoder(encoder_of(inner), one.weights, model_name)
+            _load_encoder(encoder_of(model), one.weights, model_name)
 
 
 def weights_of(encoder: keras.Model) -> dict[str, np.ndarray]:
@@ -218,14 +217,6 @@ def _assign(variable: Any, value: np.ndarray, layer: str, model_name: str) -> No
         f"{model_name}: the layer {layer} is {_size(variable.shape)}, and what it should start from "
         f"{_size(value.shape)}: {hint}"
     )
-
-
-def _inner(model: keras.Model) -> keras.Model:
-    """The network itself, where another layer reads it in windows."""
-    if STATES in [layer.name for layer in model.layers]:
-        return model
-    wrapped = [getattr(layer, "layer", layer) for layer in model.layers]
-    return next((layer for layer in wrapped if isinstance(layer, keras.Model)), model)
 
 
 def _has_embedding(model_name: str) -> bool:

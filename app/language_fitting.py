@@ -197,8 +197,7 @@ class _Learner:
                 losses = lm.sampled_loss(vectors, table, bias, target_ids, sampled, self._log_expected)
             loss = tf.reduce_mean(losses)
         gradients = tape.gradient(loss, [one.value for one in self._trained])
-        # Dense: rows that stand in a batch several times are summed before the norm of all gradients is taken.
-        self._optimizer.apply([tf.convert_to_tensor(gradient) for gradient in gradients], self._trained)
+        self._optimizer.apply(gradients, self._trained)
         return loss
 
 

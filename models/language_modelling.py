@@ -54,14 +54,25 @@ def encoder_of(model: keras.Model) -> keras.Model:
     Raises:
         ValueError: the model has no such layer.
     """
-    if STATES not in [layer.name for layer in model.layers]:
+    network = network_of(model)
+    if network is None:
         raise ValueError(f"{model.name} has no layer named {STATES!r}, so there is no encoder to train by itself")
-    return keras.Model(model.input, model.get_layer(STATES).output, name=f"{model.name}_encoder")
+    return keras.Model(network.input, network.get_layer(STATES).output, name=f"{model.name}_encoder")
+
+
+def network_of(model: keras.Model) -> keras.Model | None:
+    """Return the network that has the layer `states`: the model, or one within it that reads windows or has n-grams
+    beside it; None where there is none."""
+    if STATES in [layer.name for layer in model.layers]:
+        return model
+    within = [getattr(layer, "layer", layer) for layer in model.layers]
+    found = [network_of(layer) for layer in within if isinstance(layer, keras.Model)]
+    return next((network for network in found if network is not None), None)
 
 
 def embedding_table(model: keras.Model) -> Any:
     """Return the variable float[vocabulary, dim] of the layer named `embedding`; None where there is none."""
-    for layer in model.layers:
+    for layer in (network_of(model) or model).layers:
         if layer.name == "embedding" and layer.weights:
             return layer.weights[0]
     return None

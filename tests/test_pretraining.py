@@ -53,11 +53,11 @@ class Heard:
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory, reviews: Path) -> Path:
-    """A text a line, 60 made up and the first 20 reviews of the labelled file."""
+    """A text a line: 60 made up, and one review of each film of the labelled file, on whatever side of the splits."""
     chance = random.Random(5)
     words = [*GOOD, *BAD, *NOUNS]
     lines = [" ".join(["the", *chance.choices(words, k=9)]) for _ in range(60)]
-    lines += [line.split(",")[0] for line in reviews.read_text(encoding="utf-8").splitlines()[1:21]]
+    lines += [line.split(",")[0] for line in reviews.read_text(encoding="utf-8").splitlines()[1::4]]
     path = tmp_path_factory.mktemp("texts") / "lines.txt"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
@@ -237,7 +237,7 @@ def test_training_starts_from_the_vectors_and_the_head_stays_random(
     run = left_by(vectors, artifacts)
     config = located(small_config("lstm", reviews, 'init.runs=["vectors-lines"]'), artifacts)
     assert config.init.runs == (vectors.run_id,)
-    assert config.init.starts_from == "vectors learned from lines (80 texts)"
+    assert config.init.starts_from == "vectors learned from lines (120 texts)"
     material = prepare(config, tmp_path, Heard())
     assert material.vocabulary == run.vocabulary
     assert material.fingerprints["vocabulary"] == run.vocabulary.fingerprint
@@ -261,7 +261,7 @@ def test_training_knows_how_many_test_texts_the_outside_text_held(
     data = DataConfig(source=str(reviews), text_column="review", label_column="stars", group_column="film")
     clean = config_of("vectors", texts, "vectors.epochs=1").model_copy(update={"leave_out": (data,)})
     outcome = pretrain(clean, artifacts, Heard())
-    assert outcome.facts.num_texts == 80 - sum(material.seen.values())
+    assert outcome.facts.num_texts == 120 - sum(material.seen.values())
     of_clean = located(small_config("linear", reviews, f'init.runs=["{outcome.run_id}"]'), artifacts)
     assert prepare(of_clean, tmp_path, Heard()).seen == {"validation": 0, "test": 0}
 
@@ -272,7 +272,7 @@ def test_an_encoder_starts_from_vectors_and_a_model_from_the_encoder(
     folder = Tracker(artifacts).fetch(vectors.run_id, "pretrained")
     init = InitConfig(runs=(vectors.run_id,), folders=(folder,))
     outcome = pretrain(config_of("transformer", texts, init=init), artifacts, Heard())
-    assert str(outcome.facts).endswith("which started from vectors learned from lines (80 texts)")
+    assert str(outcome.facts).endswith("which started from vectors learned from lines (120 texts)")
     run = left_by(outcome, artifacts)
     config = located(small_config("transformer", reviews, f'init.runs=["{outcome.run_id}"]'), artifacts)
     material = prepare(config, tmp_path, Heard())
