@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-UPDATES = 50  # of the average within the steps that it reaches back over: every step would cost time for nothing
+UPDATES = 10  # of the average within the steps that it reaches back over: every step would cost time for nothing
 
 
 class WeightAverage(keras.callbacks.Callback):

@@ -27,6 +27,7 @@ from app.cli_predict import predict
 from app.cli_pretrain import pretrain
 from app.cli_promote import promote
 from app.cli_serve import accept_boolean_values, serve
+from app.cli_tune import tune
 from app.errors import RequestError
 from data.errors import DataError
 
@@ -111,6 +112,7 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Seed of weights, dropout and batch order.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Train each model this often, with --seed, the next, ...")] = None,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Repeat bit for bit; slower.")] = False,
+    long: Annotated[str | None, typer.Option(help="Long texts: truncate; or window, which reads them whole.")] = None,
     class_weights: Annotated[str | None, typer.Option(help="balanced: rare classes weigh more; or none.")] = None,
     gates: Annotated[
         Path | None, typer.Option(help="TOML file of what the best has to hold against the champion until now.")
@@ -131,6 +133,7 @@ def train(
         "data.split_column": split_column,
         "data.group_column": group_column,
         "data.slice_columns": slice_column or None,
+        "pipeline.long": long,
         "fit.class_weights": class_weights,
         "init.runs": init or None,
         "init.vectors": vectors,
@@ -140,7 +143,7 @@ def train(
     }
     limits = _gates(gates)
     _greet(console)
-    configs = _resolve(models or [], config, [*(settings or []), *_as_settings(named)], artifacts)
+    configs = _resolve(models or [], config, [*(settings or []), *as_settings(named)], artifacts)
     outcome = _run(configs, artifacts, _reporter(console), limits)
     if as_json:
         _print_json(outcome.to_dict())
@@ -177,6 +180,7 @@ def demo(settings: Settings = None, artifacts: Artifacts = DEFAULT_ARTIFACTS, as
 
 
 cli.command()(pretrain)
+cli.command()(tune)
 cli.command()(compare)
 
 
@@ -264,7 +268,7 @@ def _print_verification(console: Console, found: Verification, as_json: bool) ->
     console.print("\n".join(table(found.roads)), markup=False, highlight=False, soft_wrap=True)
 
 
-def _as_settings(named: dict[str, Any]) -> list[str]:
+def as_settings(named: dict[str, Any]) -> list[str]:
     """Write options as `--set` would, to come after those given with it: a named option wins."""
     values = {key: str(value) if isinstance(value, Path) else value for key, value in named.items()}
     return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value is not None]

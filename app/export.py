@@ -133,7 +133,7 @@ def statistics_endpoint(run: TrainedRun) -> Any:
         return {
             "num_tokens": lengths - 1,
             "unknown_share": tf.math.divide_no_nan(unknown, tf.cast(lengths - 1, tf.float32)),
-            "truncated": lengths > tokenizer.config.sequence_length,
+            "truncated": lengths > tokenizer.config.longest_row,
         }
 
     return text_statistics

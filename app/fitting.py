@@ -19,7 +19,8 @@ from app.config import RunConfig
 from app.optimizer import LazyAdamW
 from data.pipeline import Datasets
 from models import MODELS
-from models.wide import parts
+from models.wide import WideConfig, parts
+from models.windows import without_windows
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Liste
     encoder, ngrams = parts(model)
     history = fit_alone(encoder, datasets, config, listen)
     if ngrams is not None:
+        assert isinstance(config.model, WideConfig)
         of_ngrams = config.model_copy(update={"model_name": "linear", "model": config.model.ngram_config()})
         if history.ended == "interrupted":  # what is counted costs nothing; what is learned would keep the user waiting
             adapt_to(ngrams, datasets, of_ngrams)
@@ -93,7 +95,7 @@ def adapt_to(model: keras.Model, datasets: Datasets, config: RunConfig) -> None:
     """Let the model take from the training split what it counts before training, if anything."""
     adapt = MODELS[config.model_name].adapt
     if adapt is not None:
-        adapt(model, config.model, datasets.train.labelled_batches())
+        adapt(without_windows(model), config.model, datasets.train.labelled_batches())
 
 
 def fit_alone(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Listener) -> History:
@@ -102,7 +104,9 @@ def fit_alone(model: keras.Model, datasets: Datasets, config: RunConfig, listen:
     total_steps = datasets.train.steps * config.model.epochs
     model.compile(
         optimizer=make_optimizer(config, total_steps),
-        loss=smoothed_cross_entropy(config.fit.label_smoothing),
+        loss=smoothed_cross_entropy(
+            config.fit.label_smoothing, config.pipeline.batch_size if config.pipeline.long == "window" else None
+        ),
         metrics=[
             keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
             keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="log_loss"),
@@ -144,15 +148,21 @@ def make_optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Opti
     return optimizer
 
 
-def smoothed_cross_entropy(smoothing: float) -> Callable[[Any, Any], Any]:
+def smoothed_cross_entropy(smoothing: float, batch_size: int | None = None) -> Callable[[Any, Any], Any]:
     """Cross-entropy of label_ids int32[batch] and logits float32[batch, classes] -> float32[batch], in nats.
 
-    The target is 1 - smoothing, the rest spread over all classes (Szegedy et al., 2016).
+    The target is 1 - smoothing, the rest spread over all classes (Szegedy et al., 2016). With `batch_size` a batch of
+    fewer rows counts for less: of long texts few make a batch, and each row of an epoch is to have the same say.
     """
 
     def loss(label_ids: Any, logits: Any) -> Any:
         one_hot = keras.ops.one_hot(keras.ops.reshape(label_ids, [-1]), logits.shape[-1])
-        return keras.losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=smoothing)
+        losses = keras.losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=smoothing)
+        return (
+            losses
+            if batch_size is None
+            else losses * keras.ops.cast(keras.ops.shape(logits)[0], "float32") / batch_size
+        )
 
     return loss
 

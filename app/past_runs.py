@@ -10,6 +10,8 @@ from typing import Any
 from app.errors import RequestError
 
 PARENT = "mlflow.parentRunId"
+SEARCH = "search"
+"""The tag of a run whose children are the trials of a search: it has no answers and stands in no comparison."""
 SHORTEST_PREFIX = 4  # of a run's id
 SHOWN = 10  # of what is there, in an error
 
@@ -40,14 +42,15 @@ class RunFinder:
         self._where = where
 
     def of_experiment(self, experiment: str, *, latest: bool = False) -> list[PastRun]:
-        """Return the finished runs of an experiment, newest first, those of single seeds left out.
+        """Return the finished runs of an experiment, newest first, those of single seeds and of searches left out.
 
         With `latest` only the newest of each model. RequestError when there is no such experiment, or no such run.
         """
         found = self._client.get_experiment_by_name(experiment)
         if found is None or found.lifecycle_stage == "deleted":
             raise RequestError(f"{self._where} has no experiment {experiment!r}. {self._experiments_there()}")
-        top_level = [run for run in self._search([found.experiment_id]) if PARENT not in run.data.tags]
+        every = self._search([found.experiment_id])
+        top_level = [run for run in every if not {PARENT, SEARCH} & set(run.data.tags)]
         runs = [self._past(run) for run in top_level if run.info.status == "FINISHED"]
         if not runs:
             states = ", ".join(sorted({run.info.status.lower() for run in top_level})) or "none"

@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 # Who reads other people's reviews tells nobody about it: MLflow's usage reports are off unless asked for. MLflow
 # decides while it is imported, so this stands before the import.
@@ -101,6 +101,12 @@ class Tracker:
         with _mlflow_errors():
             there = [experiment.experiment_id for experiment in self.client.search_experiments()]
             return bool(self.client.search_runs(there, f"attributes.run_id = '{run_id}'", max_results=1))
+
+    def end(self, run_id: str, status: Literal["FAILED", "KILLED"]) -> None:
+        """End a run that did not end by itself, or with the wrong status; one that is not in this store is let be."""
+        if self.has_run(run_id):
+            with _mlflow_errors():
+                self.client.set_terminated(run_id, status)
 
     def find_runs(self, *references: str, experiment: str | None = None, latest: bool = False) -> tuple[PastRun, ...]:
         """Return the runs of earlier commands that are meant, each once, in the order of the references.

@@ -28,6 +28,7 @@ from data.splits import Splits, load_splits
 from data.vocabulary import Vocabulary, learn_vocabulary
 from models import MODELS
 from models.wide import WideConfig, beside_ngrams, parts
+from models.windows import read_in_windows
 
 logger = logging.getLogger("valence")
 
@@ -92,7 +93,7 @@ class TrainedRun:
             temperature=self.temperature,
             num_tokens=num_tokens,
             unknown_share=encoded.unknown / np.maximum(num_tokens, 1),
-            sequence_length=encoded.config.sequence_length,
+            sequence_length=encoded.config.longest_row,
             columns={column: np.array(values, dtype=object) for column, values in {**group, **rows.columns}.items()},
         )
 
@@ -121,7 +122,8 @@ def prepare(config: RunConfig, cache: Path, listener: Listening) -> Material:
     datasets = make_datasets(splits, vocabulary, config.pipeline, cache)
     lengths = {name: encoded.lengths for name, encoded in datasets.items()}
     unknown = {name: int(encoded.unknown.sum()) for name, encoded in datasets.items()}
-    card = describe(splits, lengths, unknown, config.pipeline.sequence_length)
+    window = config.pipeline.sequence_length if config.pipeline.long == "window" else None
+    card = describe(splits, lengths, unknown, config.pipeline.longest_row, window)
     fingerprints = {
         "data": splits.rows_fingerprint,
         "split": splits.fingerprint,
@@ -137,12 +139,8 @@ def prepare(config: RunConfig, cache: Path, listener: Listening) -> Material:
 
 def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun:
     """Fit on train, calibrate on validation, evaluate on test, once: the whole life of one run."""
-    make_repeatable(config)
     datasets = material.datasets
-    model = build_model(config, material)
-    start_from(model, config.model_name, material.start)
-    history = fit(model, datasets, config, listen)
-    weigh_parts(model, datasets.validation)
+    model, history = fitted(config, material, listen)
     model = portable_copy(model, config, material)  # from here on: what is evaluated is what is exported
     validation_logits = predict_logits(model, datasets.validation)
     temperature = fit_temperature(validation_logits, datasets.validation.label_ids)
@@ -165,6 +163,16 @@ def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun
         evaluation=evaluate(datasets.test.label_ids, test_probabilities, material.splits.label_names),
         encoder_evaluation=evaluate_encoder(model, material),
     )
+
+
+def fitted(config: RunConfig, material: Material, listen: Listener) -> tuple[keras.Model, History]:
+    """Build a network and fit it on train, and on validation how its parts count; the test split is not looked at."""
+    make_repeatable(config)
+    model = build_model(config, material)
+    start_from(model, config.model_name, material.start)
+    history = fit(model, material.datasets, config, listen)
+    weigh_parts(model, material.datasets.validation)
+    return model, history
 
 
 def weigh_parts(model: keras.Model, validation: Encoded) -> None:
@@ -194,14 +202,18 @@ def make_repeatable(config: RunConfig) -> None:
 
 def build_model(config: RunConfig, material: Material) -> keras.Model:
     """Build the network that `config` describes for this vocabulary and these labels."""
-    model = MODELS[config.model_name].build(
+    entry, pipeline = MODELS[config.model_name], config.pipeline
+    in_windows = pipeline.long == "window" and not entry.any_length
+    model = entry.build(
         config.model,
         vocabulary_size=len(material.vocabulary),
         num_classes=len(material.splits.label_names),
-        sequence_length=config.pipeline.sequence_length,
+        sequence_length=pipeline.sequence_length if in_windows else pipeline.longest_row,
     )
+    if in_windows:
+        model = read_in_windows(model, pipeline.sequence_length, pipeline.window_stride)
     if isinstance(config.model, WideConfig) and config.model.wide:
-        return beside_ngrams(model, config.model, len(material.vocabulary))
+        model = beside_ngrams(model, config.model, len(material.vocabulary))  # n-grams take a text of any length
     return model
 
 

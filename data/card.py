@@ -36,6 +36,8 @@ class DataCard:
     lengths: Lengths
     sequence_length: int
     truncated_share: float  # texts longer than sequence_length
+    window: int | None  # pieces of a window, where long texts are read in several
+    windowed_share: float  # texts that are
     unknown_rate: float  # [UNK] among all pieces
     unknown_rate_by_split: dict[str, float]
     imbalance_ratio: float  # rows of the largest class in training over those of the smallest
@@ -84,10 +86,11 @@ class DataCard:
         return [f"dropped of {self.counts['rows_read']:,} rows: {', '.join(dropped)}"] if dropped else []
 
     def _lengths(self) -> str:
+        several = f"{self.windowed_share:.1%} in several windows of {self.window:,}, " if self.window else ""
         return (
             f"length: median {self.lengths.median:,.0f} pieces, 95% up to {self.lengths.percentile_95:,.0f}, "
             f"99% up to {self.lengths.percentile_99:,.0f}, longest {self.lengths.longest:,}; "
-            f"{self.truncated_share:.1%} truncated at {self.sequence_length:,}; [UNK] {self.unknown_rate:.2%}"
+            f"{several}{self.truncated_share:.1%} truncated at {self.sequence_length:,}; [UNK] {self.unknown_rate:.2%}"
         )
 
     def _balance(self) -> str:
@@ -98,7 +101,11 @@ class DataCard:
 
 
 def describe(
-    splits: Splits, lengths: Mapping[str, np.ndarray], unknown: Mapping[str, int], sequence_length: int
+    splits: Splits,
+    lengths: Mapping[str, np.ndarray],
+    unknown: Mapping[str, int],
+    sequence_length: int,
+    window: int | None = None,
 ) -> DataCard:
     """Put the figures of the splits together.
 
@@ -107,6 +114,7 @@ def describe(
         lengths: for each split, int[texts]: the pieces of each text with [CLS], untruncated.
         unknown: for each split, how many of those pieces are [UNK].
         sequence_length: pieces of a text that a model reads.
+        window: pieces that it reads at once, where it reads a longer text in several windows.
     """
     rows = {
         split: dict(
@@ -135,6 +143,8 @@ def describe(
         lengths=Lengths(median, percentile_95, percentile_99, int(pieces.max())),
         sequence_length=sequence_length,
         truncated_share=float(np.mean(pieces > sequence_length)),
+        window=window,
+        windowed_share=float(np.mean(pieces > window)) if window else 0.0,
         unknown_rate=sum(unknown[split] for split in rows) / int(pieces.sum()),
         unknown_rate_by_split={split: unknown[split] / int(lengths[split].sum()) for split in rows},
         imbalance_ratio=max(train.values()) / min(train.values()),

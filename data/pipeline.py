@@ -12,11 +12,12 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from data.splits import Split, Splits
 from data.vocabulary import CLS_ID, PAD_ID, UNK, UNK_ID, Vocabulary
 
+BUCKET_WINDOWS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)  # bucket lengths in windows, for `long` = window
 BUCKET_LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 SHUFFLE_ROWS = 100_000  # rows in memory to draw the next one from; all of them, for most data sets
 TOKENIZE_BATCH = 256  # texts tokenised by one op call: large enough to hide its cost, small enough for memory
@@ -26,11 +27,35 @@ class PipelineConfig(BaseModel, frozen=True, extra="forbid"):
     """How texts become batches."""
 
     sequence_length: int = Field(1024, ge=4, le=2048)
-    """Longest row in pieces, `[CLS]` included; what a longer text loses is set by `truncation`."""
+    """Most pieces that a network reads at once, `[CLS]` included."""
+    long: Literal["truncate", "window"] = "truncate"
+    """A text of more pieces than that is cut as `truncation` says, or read whole, in windows of that length."""
+    window_overlap: float = Field(0.25, ge=0, le=0.9)
+    """Share of a window's pieces that the window before it held too."""
+    longest_text: int = Field(65_536, ge=4, le=2**20)
+    """What is cut even if windows are read: bounds the memory and the time that one text can take."""
     truncation: Literal["head", "head+tail"] = "head"
     batch_size: int = Field(64, ge=1)
     cache_limit_mb: int = Field(1024, ge=0)
     """Token ids beyond this size (MB) are cached on disk instead of in memory."""
+
+    @model_validator(mode="after")
+    def _let_a_window_fit(self) -> PipelineConfig:
+        if self.long == "window" and self.longest_text < self.sequence_length:
+            least = f"at least sequence_length ({self.sequence_length})"
+            raise ValueError(f"longest_text must be {least}, and {self.longest_text} is less")
+        return self
+
+    @property
+    def longest_row(self) -> int:
+        """Most pieces of a text that are read at all, `[CLS]` included."""
+        return self.sequence_length if self.long == "truncate" else self.longest_text
+
+    @property
+    def window_stride(self) -> int:
+        """Pieces from the start of one window to that of the next."""
+        places = self.sequence_length - 1  # [CLS] takes one in each window
+        return max(1, places - round(self.window_overlap * places))
 
 
 class Tokenizer:
@@ -59,12 +84,12 @@ class Tokenizer:
         return tf.concat([first, token_ids], axis=1)
 
     def truncate(self, token_ids: tf.RaggedTensor) -> tf.RaggedTensor:
-        """Cut rows to `sequence_length` pieces.
+        """Cut rows to `longest_row` pieces.
 
         `head` keeps the first pieces. `head+tail` keeps the first 30% and the last 70%: reviews carry their
         verdict at the end (Sun et al., 2019, "How to fine-tune BERT for text classification?").
         """
-        limit = self.config.sequence_length
+        limit = self.config.longest_row
         if self.config.truncation == "head":
             return token_ids[:, :limit]
         head = round(0.3 * limit)
@@ -98,13 +123,14 @@ class Encoded:
 
     @property
     def _bucket_of_row(self) -> np.ndarray:
-        return np.searchsorted(bucket_lengths(self.config), np.minimum(self.lengths, self.config.sequence_length))
+        return np.searchsorted(bucket_lengths(self.config), np.minimum(self.lengths, self.config.longest_row))
 
     @property
     def steps(self) -> int:
         """Batches in one pass: buckets do not mix, so each may end with a smaller batch."""
-        rows_in_bucket = np.bincount(self._bucket_of_row)
-        return int(np.ceil(rows_in_bucket / self.config.batch_size).sum())
+        sizes = bucket_batch_sizes(self.config)
+        rows_in_bucket = np.bincount(self._bucket_of_row, minlength=len(sizes))
+        return int(np.ceil(rows_in_bucket / sizes).sum())
 
     def training_batches(self, seed: int) -> tf.data.Dataset:
         """Batches (token_ids int32[batch, time], label_ids int32[batch]) in a new seeded order each epoch.
@@ -123,12 +149,12 @@ class Encoded:
         return self._bucketed(self.rows).prefetch(tf.data.AUTOTUNE)
 
     def _bucketed(self, rows: tf.data.Dataset) -> tf.data.Dataset:
-        lengths = bucket_lengths(self.config)
+        lengths, sizes = bucket_lengths(self.config).tolist(), bucket_batch_sizes(self.config).tolist()
         batches = rows.bucket_by_sequence_length(
             element_length_func=lambda ids, *_: tf.shape(ids)[0],
             bucket_boundaries=[length + 1 for length in lengths],
             # The last bucket, beyond the longest row, stays empty; tf.data asks for it all the same.
-            bucket_batch_sizes=[self.config.batch_size] * (len(lengths) + 1),
+            bucket_batch_sizes=[*sizes, 1],
             padded_shapes=([None], [], []),
             pad_to_bucket_boundary=True,
         )
@@ -195,12 +221,25 @@ def _cache_name(split: Split, config: PipelineConfig, cache: Path) -> str:
 
 
 def bucket_lengths(config: PipelineConfig) -> np.ndarray:
-    """Lengths that batches are padded to, int64[buckets], the last one being `sequence_length`."""
-    shorter = [length for length in BUCKET_LENGTHS if length < config.sequence_length]
-    return np.array([*shorter, config.sequence_length])
+    """Lengths that batches are padded to, int64[buckets], the last one being `longest_row`."""
+    lengths = [length for length in BUCKET_LENGTHS if length < config.sequence_length]
+    if config.long == "window":
+        several = (config.sequence_length + (windows - 1) * config.window_stride for windows in BUCKET_WINDOWS)
+        lengths += [length for length in (config.sequence_length, *several) if length < config.longest_row]
+    return np.array([*lengths, config.longest_row])
+
+
+def bucket_batch_sizes(config: PipelineConfig) -> np.ndarray:
+    """Rows of a batch in each bucket, int64[buckets]: so many that it has at most `batch_size` windows, or one row."""
+    beyond = np.maximum(bucket_lengths(config) - config.sequence_length, 0)
+    windows = 1 + -(-beyond // config.window_stride)
+    return np.maximum(config.batch_size // windows, 1)
 
 
 def pipeline_fingerprint(config: PipelineConfig) -> str:
     """SHA-256 (hex) of everything here that changes what a model sees, batch order aside."""
-    settings = config.model_dump_json(exclude={"cache_limit_mb"})
-    return hashlib.sha256(f"{settings} {BUCKET_LENGTHS} wordpiece-v1".encode()).hexdigest()
+    # What windows alone use says nothing of a run without them.
+    unused = {"long", "window_overlap", "longest_text"} if config.long == "truncate" else set()
+    buckets = f"{BUCKET_LENGTHS}" if config.long == "truncate" else f"{BUCKET_LENGTHS} {BUCKET_WINDOWS}"
+    settings = config.model_dump_json(exclude={"cache_limit_mb", *unused})
+    return hashlib.sha256(f"{settings} {buckets} wordpiece-v1".encode()).hexdigest()

@@ -22,7 +22,7 @@ CONTINUATION = "##"  # starts a piece that does not start a word
 class VocabularyConfig(BaseModel, frozen=True, extra="forbid"):
     """How large a vocabulary to learn, and how often a piece must be seen to enter it."""
 
-    size: int = Field(8_000, ge=100, le=200_000)
+    size: int = Field(30_000, ge=100, le=200_000)
     min_frequency: int = Field(2, ge=1)
 
 

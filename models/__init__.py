@@ -18,16 +18,18 @@ from models.transformer import TransformerConfig, build_transformer
 
 
 class ModelEntry(NamedTuple):
-    """A model's configuration, the function that builds it, and what it takes from the data before training, if any."""
+    """A model's configuration, the function that builds it, and what else the rest has to know of it."""
 
     config: type[ModelConfig]
     build: Callable[..., keras.Model]
     adapt: Callable[..., None] | None = None
     """Called once as `adapt(model, config, batches)` with the training split, before the first step."""
+    any_length: bool = False
+    """Takes rows of any length at a cost that grows no faster than they do, so that nothing is gained by windows."""
 
 
 MODELS: dict[str, ModelEntry] = {
-    "linear": ModelEntry(LinearConfig, build_linear, adapt_ratios),
+    "linear": ModelEntry(LinearConfig, build_linear, adapt_ratios, any_length=True),
     "lstm": ModelEntry(LSTMConfig, build_lstm),
     "transformer": ModelEntry(TransformerConfig, build_transformer),
     "cnn": ModelEntry(CNNConfig, build_cnn),

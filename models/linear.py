@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 from pydantic import Field
 
-from models.config import ModelConfig
+from models.config import ModelConfig, Trial
 
 # One for each place in an n-gram, so that order counts.
 MULTIPLIERS = (1, 40_503, 2_654_435, 97_561, 15_485_863)
@@ -20,7 +20,7 @@ class LinearConfig(ModelConfig, frozen=True, extra="forbid"):
     """Sizes of the n-gram classifier."""
 
     learning_rate: float = Field(1e-2, gt=0)
-    epochs: int = Field(10, ge=1)
+    epochs: int = Field(8, ge=1)
     ngrams: int = Field(2, ge=1, le=len(MULTIPLIERS))
     """Longest n-gram, in pieces: 2 takes single pieces and pairs."""
     num_buckets: int = Field(2**20, ge=2)
@@ -31,6 +31,17 @@ class LinearConfig(ModelConfig, frozen=True, extra="forbid"):
     """Added to every count of a bucket before the ratio is taken."""
     base_weight: float = Field(0.3, ge=0)
     """Weight that every n-gram's log-count ratio has before any training."""
+
+    @classmethod
+    def suggest(cls, trial: Trial) -> dict[str, Any]:
+        """Return the settings of one trial of `valence tune`."""
+        return {
+            **super().suggest(trial),
+            "ngrams": trial.suggest_int("ngrams", 1, 3),
+            "min_rows": trial.suggest_int("min_rows", 1, 4),
+            "smoothing": trial.suggest_float("smoothing", 0.1, 10.0, log=True),
+            "base_weight": trial.suggest_float("base_weight", 0.0, 1.0),
+        }
 
 
 @keras.saving.register_keras_serializable("valence")

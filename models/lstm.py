@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import keras
 from keras import layers
 from pydantic import Field, PositiveInt
 
+from models.config import Trial
 from models.ends import EncoderConfig, classifier, embed, stem
 from models.recurrence import FastLSTM
 
@@ -19,12 +20,20 @@ class LSTMConfig(EncoderConfig, frozen=True, extra="forbid"):
     hidden_dim: PositiveInt = 64
     bidirectional: bool = True
     use_cudnn: Literal["auto", False] = "auto"
-    """`auto` trains with cuDNN's kernel where a GPU is seen, else with compiled steps. No CPU runs the one, and a server
-    may lack a compiler for the other."""
+    """`auto` trains with cuDNN's kernel where a GPU is seen, else with compiled steps; `False`: plain operations."""
 
     def portable(self) -> Self:
         """Return the same network on plain operations, whatever devices are seen while it is traced."""
         return self.model_copy(update={"use_cudnn": False})
+
+    @classmethod
+    def suggest(cls, trial: Trial) -> dict[str, Any]:
+        """Return the settings of one trial of `valence tune`."""
+        sizes = {
+            "embedding_dim": trial.suggest_categorical("embedding_dim", (64, 128, 256)),
+            "hidden_dim": trial.suggest_categorical("hidden_dim", (32, 64, 128)),
+        }
+        return super().suggest(trial) | sizes
 
 
 def build_lstm(config: LSTMConfig, *, vocabulary_size: int, num_classes: int, sequence_length: int) -> keras.Model:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import keras_hub
 from keras import layers, ops
 from pydantic import Field, PositiveInt, model_validator
 
 from models.blocks import Positions, with_positions
+from models.config import Trial
 from models.ends import EncoderConfig, classifier, embed, stem
 
 
@@ -32,6 +35,15 @@ class TransformerConfig(EncoderConfig, frozen=True, extra="forbid"):
                 f"num_heads must divide embedding_dim ({self.embedding_dim}), and {self.num_heads} does not"
             )
         return self
+
+    @classmethod
+    def suggest(cls, trial: Trial) -> dict[str, Any]:
+        """Return the settings of one trial of `valence tune`."""
+        sizes = {
+            "num_layers": trial.suggest_int("num_layers", 1, 3),
+            "intermediate_dim": trial.suggest_categorical("intermediate_dim", (128, 256, 512)),
+        }
+        return super().suggest(trial) | sizes
 
 
 def build_transformer(

@@ -61,7 +61,7 @@ def beside_ngrams(encoder: keras.Model, config: WideConfig, vocabulary_size: int
 
 
 def parts(model: keras.Model) -> tuple[keras.Model, keras.Model | None]:
-    """Return the encoder and the model of n-grams that `beside_ngrams` put together; of another model, itself and None."""
+    """Return the encoder and the n-grams that `beside_ngrams` put together; of another model, itself and None."""
     if not isinstance(model.layers[-1], WeightedSum):
         return model, None
     encoder, ngrams = (layer for layer in model.layers if isinstance(layer, keras.Model))

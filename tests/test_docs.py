@@ -113,6 +113,9 @@ def _take_over(experiment, folder: Path) -> None:
     # Where the page says that a run keeps its configuration.
     run_id = experiment.outcome.best.run_id
     shutil.copy(experiment.artifacts / "mlruns" / run_id / "artifacts" / "config.toml", folder / "config.toml")
+    # In place of what a search ends with.
+    (artifacts / "tuned").mkdir()
+    shutil.copy(folder / "config.toml", artifacts / "tuned" / "rotten-tomatoes-lstm.toml")
 
 
 @pytest.fixture(scope="module")
@@ -284,6 +287,7 @@ WAYS: dict[str, tuple[Callable[[Place, str], str], str]] = {
     ".venv/bin/python -m pytest": (Place.test_file, "runs tests"),
     "valence ui": (Place.help, "would not end"),
     "valence pretrain": (Place.help, "learns for minutes; tests/test_pretraining.py runs it on little text"),
+    "valence tune": (Place.help, "takes as long as its budget; tests/test_tuning.py runs it"),
     "valence compare": (Place.help, "names runs that the reader has; tests/test_compare_command.py runs it"),
     "valence promote": (Place.help, "would move the champion that other pages ask; tests/test_promotion.py runs it"),
     "docker": (Place.as_planned, "needs a Docker daemon, a download and a GPU"),
