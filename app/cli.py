@@ -24,6 +24,7 @@ from rich.logging import RichHandler
 from app import __version__
 from app.cli_compare import compare
 from app.cli_predict import predict
+from app.cli_pretrain import pretrain
 from app.cli_promote import promote
 from app.cli_serve import accept_boolean_values, serve
 from app.cli_tune import tune
@@ -104,6 +105,8 @@ def train(
     name: Annotated[
         str | None, typer.Option(help="Name of the experiment and its exports; the data's by default.")
     ] = None,
+    init: Annotated[list[str] | None, typer.Option(help="Run of valence pretrain to start from; repeatable.")] = None,
+    vectors: Annotated[Path | None, typer.Option(help="Word vectors to start from: word2vec, GloVe, .npy.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings, e.g. a run's config.toml.")] = None,
     settings: Settings = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, dropout and batch order.")] = None,
@@ -132,6 +135,8 @@ def train(
         "data.slice_columns": slice_column or None,
         "pipeline.long": long,
         "fit.class_weights": class_weights,
+        "init.runs": init or None,
+        "init.vectors": vectors,
         "seed": seed,
         "seeds": seeds,
         "deterministic": deterministic or None,
@@ -174,6 +179,7 @@ def demo(settings: Settings = None, artifacts: Artifacts = DEFAULT_ARTIFACTS, as
     _exit_if_any_failed(outcome)
 
 
+cli.command()(pretrain)
 cli.command()(tune)
 cli.command()(compare)
 
@@ -273,7 +279,11 @@ def _resolve(models: Sequence[str], file: Path | None, overrides: Sequence[str],
     _import_tensorflow()
     from app.config import read_toml, resolve_configs
 
-    return resolve_configs(models, read_toml(file) if file else {}, overrides, {"cache": artifacts / "cache"})
+    configs = resolve_configs(models, read_toml(file) if file else {}, overrides, {"cache": artifacts / "cache"})
+    from app.pretrained_runs import locate  # imports MLflow, for which a wrong setting need not wait
+    from app.tracking import Tracker
+
+    return locate(configs, lambda: Tracker(artifacts))
 
 
 def _gates(file: Path | None) -> Gates | None:

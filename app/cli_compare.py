@@ -100,6 +100,8 @@ def show(console: Console, compared: Compared) -> None:
     console.print(f"\n[bold]{title}[/bold]" if console.is_terminal else f"\n{title}", highlight=False)
     if compared.unfair_label:
         write_wrapped(console, compared.unfair_label)
+    if compared.setting.starts:
+        write_wrapped(console, f"text from outside: {compared.setting.starts}")
     rows = compared.comparison.table()
     if table_width(rows) <= console.width - INDENT:
         console.print(Padding(comparison_table(rows), (0, 0, 1, INDENT)))

@@ -115,7 +115,8 @@ class Setting:
     """What a comparison is of and under which conditions it was made.
 
     name: of the data. made: date and time as text, given by who asks. margin: as in `app.comparison.compare`. unfair:
-    what makes the comparison no fair one, empty where nothing does. versions: of the software that made it.
+    what makes the comparison no fair one, empty where nothing does. starts: what training started from, where not all
+    models started from random weights. versions: of the software that made it.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Setting:
     margin: float | None = None
     unfair: str = ""
     lock: tuple[LockLine, ...] = ()
+    starts: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -26,6 +26,7 @@ from app.errors import RequestError
 from app.experiment import Outcome
 from app.fitting import EpochReport
 from app.learning_curves import learning_curve
+from app.pretrained_runs import locate
 from app.report.files import PAGE, default_page, metrics_of, write_report
 from app.saved_model_answers import read_labelled
 from app.serving.predictor import Predictor
@@ -94,10 +95,16 @@ def compare_named(wanted: Wanted, tracker: Tracker, cache: Path, listener: Liste
     if wanted.learning_curve and not configs:  # before anything is timed
         raise RequestError("--learning-curve trains anew, and the training rows are not at hand")
     setting = Setting(
-        name, wanted.made, margin=wanted.margin, unfair=unfair, lock=lock_lines(entries), versions=stack_versions()
+        name,
+        wanted.made,
+        margin=wanted.margin,
+        unfair=unfair,
+        lock=lock_lines(entries),
+        starts=starts_of(entries),
+        versions=stack_versions(),
     )
     costs = _costs(entries, wanted, tracker, listener, missing)
-    curves = _curves(configs, cache, listener, missing) if wanted.learning_curve else {}
+    curves = _curves(configs, tracker, cache, listener, missing) if wanted.learning_curve else {}
     if not wanted.leaks:
         missing["leaks"] = "it was not wanted (--no-leaks)"
     listener.doing("looking at disagreements, slices, truncation, leaks and labels")
@@ -120,7 +127,7 @@ def compare_outcome(outcome: Outcome, made: str, *, thorough: bool = False) -> C
     """
     entries = [entry_of_candidate(candidate) for candidate in outcome.candidates]
     splits = outcome.material.splits
-    setting = Setting(splits.name, made, lock=lock_lines(entries), versions=stack_versions())
+    setting = Setting(splits.name, made, lock=lock_lines(entries), starts=starts_of(entries), versions=stack_versions())
     return look_into(
         [entry.contestant for entry in entries],
         setting,
@@ -160,10 +167,18 @@ def lock_lines(entries: Sequence[Entry]) -> tuple[LockLine, ...]:
     locks = [entry.lock.to_dict() for entry in entries]
     if not any(value for lock in locks for value in lock.values()):
         return ()
-    return tuple(
+    lines = [
         LockLine(meaning, tuple(_shown(field, lock[field]) for lock in locks))
         for field, meaning in fairness.MEANINGS.items()
-    )
+    ]
+    if any(lock["start"] for lock in locks):
+        lines.append(LockLine(fairness.START, tuple(lock["start"] or fairness.RANDOM for lock in locks)))
+    return tuple(lines)
+
+
+def starts_of(entries: Sequence[Entry]) -> str:
+    """What training started from, for each model; empty where all started from random weights."""
+    return fairness.starts(*_named_locks(entries)) or ""
 
 
 def judge(entries: Sequence[Entry], anyway: bool) -> str:
@@ -277,9 +292,10 @@ def _saved_model(entry: Entry, tracker: Tracker, folder: Path) -> Path:
 
 
 def _curves(
-    configs: Mapping[str, RunConfig], cache: Path, listener: Listening, missing: dict[str, str]
+    configs: Mapping[str, RunConfig], tracker: Tracker, cache: Path, listener: Listening, missing: dict[str, str]
 ) -> dict[str, LearningCurve]:
     """The learning curve of every model; one that cannot be trained on a part of the rows is named in `missing`."""
+    configs = dict(zip(configs, locate(list(configs.values()), lambda: tracker), strict=True))
     first, *_ = configs.values()
     curves = {}
     failed = []

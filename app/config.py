@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, model_va
 
 from app.calibration import CalibrationConfig
 from app.errors import RequestError
+from app.initial_weights import InitConfig
 from data.pipeline import PipelineConfig
 from data.sources import DataConfig
 from data.vocabulary import VocabularyConfig
@@ -50,6 +51,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     pipeline: PipelineConfig = PipelineConfig()
     fit: FitConfig = FitConfig()
     calibration: CalibrationConfig = CalibrationConfig()
+    init: InitConfig = InitConfig()
     model: SerializeAsAny[ModelConfig]
 
     @model_validator(mode="after")
@@ -116,17 +118,17 @@ def resolve_config(
     if isinstance(settings.setdefault("data", {}), dict):  # else RunConfig refuses it below
         settings["data"] |= dict(data or {})
     for override in overrides:
-        _apply(override, settings)
+        apply_setting(override, settings)
     if settings.setdefault("model_name", model_name) != model_name:
         raise RequestError(f"model_name = {settings['model_name']!r}: this run is of {model_name}. Name one of the two")
     try:
         model = MODELS[model_name].config.model_validate(settings.pop("model", {}))
     except ValidationError as error:
-        raise RequestError(_explain(error, MODELS[model_name].config, model_name, prefix="model.")) from None
+        raise RequestError(explain(error, MODELS[model_name].config, model_name, prefix="model.")) from None
     try:
         return RunConfig.model_validate({**settings, "model": model})
     except ValidationError as error:
-        raise RequestError(_explain(error, RunConfig, model_name)) from None
+        raise RequestError(explain(error, RunConfig, model_name)) from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -144,7 +146,8 @@ def _check_model(name: Any) -> None:
         raise RequestError(f"unknown model {name!r}. {_allowed(str(name), MODELS)}")
 
 
-def _apply(override: str, settings: dict[str, Any]) -> None:
+def apply_setting(override: str, settings: dict[str, Any]) -> None:
+    """Put one `section.key=value` into `settings`; RequestError where it is not written so."""
     name, sign, text = override.partition("=")
     keys = name.strip().split(".")
     if not sign or len(keys) > 2 or not all(keys):
@@ -159,7 +162,7 @@ def _apply(override: str, settings: dict[str, Any]) -> None:
     section[keys[-1]] = value
 
 
-def _explain(error: ValidationError, config: type[BaseModel], model_name: str, prefix: str = "") -> str:
+def explain(error: ValidationError, config: type[BaseModel], model_name: str, prefix: str = "") -> str:
     """Say in one line per problem what was wrong and what is allowed."""
     return "\n".join(_explain_one(problem, config, model_name, prefix) for problem in error.errors())
 

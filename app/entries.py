@@ -12,7 +12,7 @@ from app.answers import Answers
 from app.candidates import Candidate, best_seed
 from app.compared import Contestant
 from app.errors import RequestError
-from app.fairness import Lock, make_lock
+from app.fairness import RANDOM, TAG, Lock, make_lock
 from app.past_runs import SHORTEST_PREFIX, PastRun
 from app.run_records import ANSWERS
 from app.saved_model_answers import LabelledTexts, ask, told_temperature
@@ -100,6 +100,7 @@ def entry_of_candidate(candidate: Candidate) -> Entry:
         parameters=int(candidate.run.model.count_params()),
         truncation=config.pipeline.truncation,
         origin=f"run {candidate.run_id[:SHORT_ID]} of {material.splits.name}",
+        facts=_starts_from(config.init.starts_from),
         run_ids=(candidate.run_id, *(seed.run_id for seed in seeds if seed.run_id != candidate.run_id)),
     )
     return Entry(contestant, make_lock(material.fingerprints, config))
@@ -122,10 +123,17 @@ def _of_run(tracker: Tracker, run: PastRun, title: str) -> Entry:
         parameters=None if parameters is None else int(parameters),
         truncation="head+tail" if run.params.get("pipeline.truncation") == "head+tail" else "head",
         origin=f"run {run.id[:SHORT_ID]} of {run.experiment}",
-        facts={name: run.tags[f"version.{name}"] for name in VERSIONS if f"version.{name}" in run.tags},
+        facts={
+            **{name: run.tags[f"version.{name}"] for name in VERSIONS if f"version.{name}" in run.tags},
+            **_starts_from(run.tags.get(f"{TAG}start", "")),
+        },
         run_ids=(run.id, *(seed.id for seed in seeds if seed.id != run.id)),
     )
     return Entry(contestant, Lock.from_tags(run.tags), run=run)
+
+
+def _starts_from(start: str) -> dict[str, str]:
+    return {"starts from": start or RANDOM}
 
 
 def _test_answers(tracker: Tracker, run: PastRun) -> Answers:

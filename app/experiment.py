@@ -27,6 +27,7 @@ from app.run_records import (
     log_seeds,
     log_start,
     log_trained,
+    start_notes,
     training_facts,
 )
 from app.serving.predictor import Predictor
@@ -90,6 +91,10 @@ class Outcome:
         return {
             "data": self.material.card.to_dict(),
             "fingerprints": self.material.fingerprints,
+            "outside_text": {
+                "starts_from": {one.run.name: one.run.config.init.starts_from for one in self.candidates},
+                "texts_seen": self.material.seen,
+            },
             "runs": [candidate.to_dict() for candidate in self.candidates],
             "comparison": self.comparison.to_dict(),
             "failures": self.failures,
@@ -115,7 +120,8 @@ def run_experiment(
         with _folder_for_now(artifacts / "cache", "saved-models-") as folder:
             candidates, failures = make_candidates(configs, material, tracker, folder, reporter)
     comparison = compare([as_contender(candidate) for candidate in candidates])
-    reporter.compared(material, comparison, [note for one in candidates for note in one.notes])
+    of_starts = start_notes({one.run.name: one.run.config for one in candidates}, material)
+    reporter.compared(material, comparison, [*of_starts, *(note for one in candidates for note in one.notes)])
     for candidate in candidates:
         note_verdict(tracker, candidate, comparison)
     best = choose_best(candidates)
@@ -226,7 +232,8 @@ def note_verdict(tracker: Tracker, candidate: Candidate, comparison: Comparison)
         text = description(material, seed.title, seed.run.evaluation, facts, comparison.sentences)
         tracker.describe(seed.run_id, text)
     if candidate.run_id not in [seed.run_id for seed in candidate.seeds]:
-        facts = f"the mean of its seeds. {candidate.note}"
+        of_start = start_notes({candidate.run.name: candidate.run.config}, material)
+        facts = " ".join([f"the mean of its seeds. {candidate.note}", *of_start])
         text = description(material, candidate.run.name, candidate.evaluation, facts, comparison.sentences)
         tracker.describe(candidate.run_id, text)
     tracker.attach(candidate.run_id, "comparison.json", comparison.to_dict())

@@ -9,7 +9,7 @@ import inspect
 import io
 import tokenize
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from types import ModuleType
 
 from app import calibration, metrics, seeds, statistics
@@ -31,6 +31,8 @@ MEANINGS = {
     "tuning_budget": "the tuning budget",
     "class_weights": "the class weights",
 }
+START = "what training started from"
+RANDOM = "random weights"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Lock:
     """What a run's figures depend on besides its model. Empty: a run of before this was logged.
 
     data: hash of the rows, whatever their split; split: hash of rows and membership; vocabulary, pipeline: their
-    fingerprints; metrics: hash of the metric code; tuning_budget: minutes; class_weights: none or balanced.
+    fingerprints; metrics: hash of the metric code; tuning_budget: minutes; class_weights: none or balanced. start: what
+    training started from, in words, empty for random weights: it may differ, and is named where it does (`starts`).
     """
 
     data: str = ""
@@ -48,6 +51,7 @@ class Lock:
     metrics: str = ""
     tuning_budget: str = ""
     class_weights: str = ""
+    start: str = ""
 
     def to_dict(self) -> dict[str, str]:
         """Return the values by the names of the fields, as `answers.json` holds them."""
@@ -60,7 +64,7 @@ class Lock:
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> Lock:
         """Read a run's tags; what is not among them stays empty."""
-        return cls(**{name: tags.get(f"{TAG}{name}", "") for name in MEANINGS})
+        return cls(**{name: tags.get(f"{TAG}{name}", "") for name in (*MEANINGS, "start")})
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ def make_lock(fingerprints: Mapping[str, str], config: RunConfig) -> Lock:
         metrics=metric_code_fingerprint(),
         tuning_budget=f"{config.tuning_budget_minutes:g}",
         class_weights=config.fit.class_weights,
+        start=config.init.starts_from,
     )
 
 
@@ -143,9 +148,20 @@ def label(names: Sequence[str], locks: Sequence[Lock]) -> str | None:
     return f"not a fair comparison: {'; '.join(found)}" if found else None
 
 
+def starts(names: Sequence[str], locks: Sequence[Lock]) -> str | None:
+    """Return what each run's training started from; None where all started from random weights."""
+    if not any(lock.start for lock in locks):
+        return None
+    owners: dict[str, list[str]] = {}
+    for name, lock in zip(names, locks, strict=True):
+        owners.setdefault(lock.start or RANDOM, []).append(name)
+    said = [f"{listing(who)} {'starts' if len(who) == 1 else 'start'} from {start}" for start, who in owners.items()]
+    return "; ".join(said)
+
+
 def unknown(names: Sequence[str], locks: Sequence[Lock]) -> str | None:
     """Return what is not known of which runs, so that nobody can say it is the same; None where all is known."""
-    empty = [tuple(field for field, value in lock.to_dict().items() if not value) for lock in locks]
+    empty = [tuple(field for field in MEANINGS if not getattr(lock, field)) for lock in locks]
     if all(len(missing) == len(MEANINGS) for missing in empty):
         return "how these models were trained is not known"
     owners: dict[tuple[str, ...], list[str]] = {}
@@ -173,8 +189,12 @@ def _by_value(names: Sequence[str], locks: Sequence[Lock]) -> list[str]:
 
 
 def _unequal(locks: Sequence[Lock]) -> list[str]:
-    names = [field.name for field in fields(Lock) if len({getattr(lock, field.name) for lock in locks}) > 1]
-    return [name for name in names if name != "split" or "data" not in names]
+    names = [name for name in MEANINGS if len({getattr(lock, name) for lock in locks}) > 1]
+    # Other rows are split otherwise; what training starts from brings its own vocabulary.
+    implied = {"split"} if "data" in names else set()
+    if len({(lock.start, lock.vocabulary) for lock in locks}) == len({lock.start for lock in locks}):
+        implied.add("vocabulary")
+    return [name for name in names if name not in implied]
 
 
 def _shown(name: str, value: str) -> str:

@@ -75,7 +75,7 @@ def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Liste
         FloatingPointError: a loss is no longer finite, so there is nothing to keep.
     """
     encoder, ngrams = encoder_and_ngrams(model)
-    with _ctrl_c() as interrupt:
+    with ctrl_c() as interrupt:
         history = fit_alone(encoder, datasets, config, _Told(config.model_name, listen), interrupt)
         if ngrams is not None:
             assert isinstance(config.model, WideConfig)
@@ -105,7 +105,7 @@ def adapt_to(model: keras.Model, datasets: Datasets, config: RunConfig) -> None:
         adapt(without_windows(model), config.model, datasets.train.labelled_batches())
 
 
-def fit_alone(model: keras.Model, datasets: Datasets, config: RunConfig, told: _Told, interrupt: _Interrupt) -> History:
+def fit_alone(model: keras.Model, datasets: Datasets, config: RunConfig, told: _Told, interrupt: Interrupt) -> History:
     """Fit one network: schedule, running average, early stopping."""
     adapt_to(model, datasets, config)
     total_steps = datasets.train.steps * config.model.epochs
@@ -199,7 +199,7 @@ class _Told:
 
 
 @dataclass
-class _Interrupt:
+class Interrupt:
     """Whether Ctrl-C was pressed: training ends after the step under way."""
 
     asked: bool = False
@@ -208,7 +208,7 @@ class _Interrupt:
 class _Recorder(keras.callbacks.Callback):
     """Writes the history, tells the listener, and ends training when asked or when the loss is lost."""
 
-    def __init__(self, config: RunConfig, steps: int, told: _Told, interrupt: _Interrupt) -> None:
+    def __init__(self, config: RunConfig, steps: int, told: _Told, interrupt: Interrupt) -> None:
         super().__init__()
         self.history = History()
         self._config, self._steps, self._told, self._interrupt = config, steps, told, interrupt
@@ -265,9 +265,9 @@ class _Recorder(keras.callbacks.Callback):
 
 
 @contextlib.contextmanager
-def _ctrl_c() -> Iterator[_Interrupt]:
+def ctrl_c() -> Iterator[Interrupt]:
     """Take the first Ctrl-C as a wish to end; a second one ends the program as usual."""
-    interrupt, before = _Interrupt(), signal.getsignal(signal.SIGINT)
+    interrupt, before = Interrupt(), signal.getsignal(signal.SIGINT)
     # Only the main thread may set a handler. A job in the background ignores Ctrl-C, which is meant for others.
     if threading.current_thread() is not threading.main_thread() or before == signal.SIG_IGN:
         yield interrupt

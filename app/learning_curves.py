@@ -10,6 +10,7 @@ from pathlib import Path
 from app.analysis.learning_curve import SHARES, IntArray, LearningCurve, trace
 from app.config import RunConfig
 from app.fitting import Listener
+from app.initial_weights import with_file
 from app.metrics import Examples
 from app.training import Material, train
 from data.pipeline import make_datasets
@@ -51,6 +52,8 @@ def learning_curve(
 def part_of(material: Material, rows: IntArray, config: RunConfig, cache: Path) -> Material:
     """The material of somebody who has only these rows of the training split: their vocabulary, all other splits.
 
+    Text from outside, and the vocabulary that comes with it, is theirs too.
+
     The data card and the fingerprints stay those of the whole.
     """
     whole = material.splits.train
@@ -62,6 +65,7 @@ def part_of(material: Material, rows: IntArray, config: RunConfig, cache: Path) 
         columns={name: tuple(values[row] for row in rows) for name, values in whole.columns.items()},
     )
     splits = dataclasses.replace(material.splits, train=train_split)
-    vocabulary = learn_vocabulary(train_split.texts, config.vocabulary)
+    vocabulary = material.start.vocabulary or learn_vocabulary(train_split.texts, config.vocabulary)
+    start = with_file(material.start, config.init, vocabulary)
     datasets = make_datasets(splits, vocabulary, config.pipeline, cache)
-    return dataclasses.replace(material, splits=splits, vocabulary=vocabulary, datasets=datasets)
+    return dataclasses.replace(material, splits=splits, vocabulary=vocabulary, datasets=datasets, start=start)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from app import figures
 from app.answer_files import write_answers
 from app.calibration import softmax
 from app.config import RunConfig
-from app.fairness import make_lock
+from app.fairness import make_lock, starts
 from app.fitting import EpochReport
 from app.metrics import Evaluation
 from app.seed_notes import metric_spreads
@@ -36,6 +36,8 @@ def log_start(run: Run, config: RunConfig, material: Material) -> None:
         del params["seed"]
     run.log_params(params)
     run.set_tags({"model": config.model_name, **make_lock(material.fingerprints, config).to_tags()})
+    for split, count in material.seen.items():
+        run.log_metrics({f"outside_text/{split}_texts_seen": float(count)})
     run.log_text(config.to_toml(), "config.toml")
     run.log_splits(material.splits)
 
@@ -169,7 +171,20 @@ def description(material: Material, title: str, evaluation: Evaluation, facts: s
 def training_facts(trained: TrainedRun) -> str:
     """Return how one training went, for `description`."""
     history = trained.history
-    return f"after {history.seconds:.0f} s of training ({history.ended}, best epoch {history.best_epoch})."
+    facts = f"after {history.seconds:.0f} s of training ({history.ended}, best epoch {history.best_epoch})."
+    return " ".join([facts, *start_notes({trained.name: trained.config}, trained.material)])
+
+
+def start_notes(configs: Mapping[str, RunConfig], material: Material) -> list[str]:
+    """Return what models, by name, started from, if not from random weights, and what of the splits that text held."""
+    locks = [make_lock(material.fingerprints, config) for config in configs.values()]
+    said = starts(list(configs), locks)
+    if said is None:
+        return []
+    notes = [f"Text from outside the training split: {said}."]
+    if seen := material.seen:
+        notes.append(f"That text held {seen['test']:,} of the test texts and {seen['validation']:,} of validation.")
+    return notes
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +20,7 @@ from app.config import RunConfig
 from app.conformal import fit_threshold
 from app.fitting import History, Listener, fit
 from app.fusion import fit_logit_weights
+from app.initial_weights import RANDOM_WEIGHTS, Start, read_start, start_from, with_file
 from app.metrics import Evaluation, evaluate
 from data.card import DataCard, describe
 from data.pipeline import Datasets, Encoded, make_datasets, pipeline_fingerprint
@@ -26,6 +29,8 @@ from data.vocabulary import Vocabulary, learn_vocabulary
 from models import MODELS
 from models.wide import WideConfig, beside_ngrams, encoder_and_ngrams
 from models.windows import read_in_windows
+
+logger = logging.getLogger("valence")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +42,13 @@ class Material:
     datasets: Datasets
     card: DataCard
     fingerprints: dict[str, str]
+    start: Start = RANDOM_WEIGHTS
+    """What the models start from; nothing: random weights."""
+
+    @cached_property
+    def seen(self) -> dict[str, int]:
+        """How many texts of validation and test stand in the text that the models start from, where there is one."""
+        return self.start.seen(self.splits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,11 +109,16 @@ class Listening(Protocol):
 
 
 def prepare(config: RunConfig, cache: Path, listener: Listening) -> Material:
-    """Load and split the data, learn the vocabulary from the training split, tokenise every text once."""
+    """Load and split the data, learn the vocabulary from the training split, tokenise every text once.
+
+    Where the models start from runs of `valence pretrain` (`config.init`), the vocabulary is the one of those.
+    """
+    start = read_start(config.init)
     listener.doing("reading texts")
     splits = load_splits(config.data, listener.downloaded)
     listener.doing("learning the vocabulary, tokenising")
-    vocabulary = learn_vocabulary(splits.train.texts, config.vocabulary)
+    vocabulary = start.vocabulary or learn_vocabulary(splits.train.texts, config.vocabulary)
+    start = with_file(start, config.init, vocabulary)
     datasets = make_datasets(splits, vocabulary, config.pipeline, cache)
     lengths = {name: encoded.lengths for name, encoded in datasets.items()}
     unknown = {name: int(encoded.unknown.sum()) for name, encoded in datasets.items()}
@@ -113,7 +130,11 @@ def prepare(config: RunConfig, cache: Path, listener: Listening) -> Material:
         "vocabulary": vocabulary.fingerprint,
         "pipeline": pipeline_fingerprint(config.pipeline),
     }
-    return Material(splits, vocabulary, datasets, card, fingerprints)
+    material = Material(splits, vocabulary, datasets, card, fingerprints, start)
+    if any(material.seen.values()):
+        counts = ", ".join(f"{count:,} of {name}" for name, count in material.seen.items())
+        logger.warning("The text that the models start from held texts of this task: %s. Without: --leave-out", counts)
+    return material
 
 
 def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun:
@@ -148,6 +169,7 @@ def fitted(config: RunConfig, material: Material, listen: Listener) -> tuple[ker
     """Build a network and fit it on train, and on validation how its parts count; the test split is not looked at."""
     make_repeatable(config)
     model = build_model(config, material)
+    start_from(model, config.model_name, material.start)
     history = fit(model, material.datasets, config, listen)
     weigh_parts(model, material.datasets.validation)
     return model, history

@@ -25,6 +25,7 @@ import app
 from app.calibration import CalibrationConfig
 from app.cli import cli, main
 from app.config import FitConfig, RunConfig, resolve_config
+from app.initial_weights import InitConfig
 from data.pipeline import PipelineConfig
 from data.sources import DataConfig
 from data.vocabulary import VocabularyConfig
@@ -285,6 +286,7 @@ WAYS: dict[str, tuple[Callable[[Place, str], str], str]] = {
     "pip install": (Place.as_the_makefile_does, "downloads and installs"),
     ".venv/bin/python -m pytest": (Place.test_file, "runs tests"),
     "valence ui": (Place.help, "would not end"),
+    "valence pretrain": (Place.help, "learns for minutes; tests/test_pretraining.py runs it on little text"),
     "valence tune": (Place.help, "takes as long as its budget; tests/test_tuning.py runs it"),
     "valence compare": (Place.help, "names runs that the reader has; tests/test_compare_command.py runs it"),
     "valence promote": (Place.help, "would move the champion that other pages ask; tests/test_promotion.py runs it"),
@@ -481,6 +483,7 @@ def test_every_setting_is_documented_with_its_default():
         "Pipeline": defaults(PipelineConfig(), "pipeline."),
         "Fit": defaults(FitConfig(), "fit."),
         "Calibration": defaults(CalibrationConfig(), "calibration."),
+        "Init": defaults(InitConfig(), "init."),
         **{f"Model: {name}": defaults(entry.config(), "model.") for name, entry in MODELS.items()},
     }
     assert documented_settings() == expected
@@ -489,7 +492,7 @@ def test_every_setting_is_documented_with_its_default():
 def test_no_section_of_the_configuration_is_left_out():
     assert set(RunConfig.model_fields) == {
         *("model_name", "seed", "seeds", "deterministic", "tuning_budget_minutes"),
-        *("data", "vocabulary", "pipeline", "fit", "calibration", "model"),
+        *("data", "vocabulary", "pipeline", "fit", "calibration", "init", "model"),
     }
 
 

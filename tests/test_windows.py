@@ -237,12 +237,6 @@ def trained(long_reviews, tmp_path_factory):
     steeper = ("model.learning_rate=0.03", "model.epochs=8", "model.embedding_dropout=0", "model.output_dropout=0")
     # Without the n-grams, which read a text whole whatever the encoder does.
     faster = ("model.bidirectional=false", "model.wide=false")
-        "model.learning_rate=0.03",
-        "model.epochs=8",
-        "model.bidirectional=false",
-        "model.embedding_dropout=0",
-        "model.output_dropout=0",
-    )
     folder = tmp_path_factory.mktemp("windows")
     config = small_config("lstm", long_reviews, *settings, *steeper, *faster)
     run = train(config, prepare(config, folder, Silent()), lambda report: None)

@@ -8,7 +8,7 @@ import logging
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +23,7 @@ URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
 
 REVIEW = re.compile(r"(?:^|/)(train|test)/(pos|neg)/(\d+)_\d+\.txt$")
+UNLABELLED = re.compile(r"(?:^|/)train/unsup/(\d+)_\d+\.txt$")
 URLS = re.compile(r"(?:^|/)(train|test)/urls_(pos|neg)\.txt$")
 TITLE = re.compile(r"tt\d+")
 
@@ -40,15 +41,42 @@ def load_imdb(config: DataConfig, progress: Progress | None = None, *, url: str 
     Raises:
         DataError: the download failed, or the archive is broken or of another layout.
     """
+    archive = _find_archive(config, progress, url, md5)
+    return make_rows("imdb", _frame(archive, _members(archive, _is_wanted)), archive.name, group_name="film")
+
+
+def read_unlabelled_reviews(
+    config: DataConfig, progress: Progress | None = None, *, url: str = URL, md5: str = MD5
+) -> tuple[str, list[str]]:
+    """Read the reviews without a label, in the order of their numbers; return the archive's name and the texts.
+
+    Archive, line breaks and errors as for `load_imdb`.
+    """
+    archive = _find_archive(config, progress, url, md5)
+    texts: dict[int, str] = {}
+    for name, content in _members(archive, lambda name: UNLABELLED.search(name) is not None):
+        match = UNLABELLED.search(name)
+        assert match is not None  # as only such names are yielded
+        texts[int(match[1])] = _decode(content, f"{archive.name}: {name}").replace("<br />", "\n")
+    if not texts:
+        raise DataError(f"{archive}: not in the layout of aclImdb_v1, it has no train/unsup/*.txt.")
+    return archive.name, [texts[number] for number in sorted(texts)]
+
+
+def _find_archive(config: DataConfig, progress: Progress | None, url: str, md5: str) -> Path:
     archive = config.archive
     if archive is None:
-        archive = fetch(url, config.cache / "imdb" / "aclImdb_v1.tar.gz", md5, progress)
-    elif archive.is_file():
+        return fetch(url, config.cache / "imdb" / "aclImdb_v1.tar.gz", md5, progress)
+    if archive.is_file():
         _warn_of_another_archive(archive, md5)
     elif not archive.exists():
         raise DataError(f"no such archive or folder: {archive}")
-    members = _folder_members(archive) if archive.is_dir() else _archive_members(archive)
-    return make_rows("imdb", _frame(archive, members), archive.name, group_name="film")
+    return archive
+
+
+def _members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """Go over name and content of the files that are wanted."""
+    return _folder_members(archive, wanted) if archive.is_dir() else _archive_members(archive, wanted)
 
 
 def _warn_of_another_archive(archive: Path, md5: str) -> None:
@@ -62,12 +90,12 @@ def _warn_of_another_archive(archive: Path, md5: str) -> None:
         )
 
 
-def _archive_members(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """Go over name and content of the files that are wanted, in one pass over the stream."""
+def _archive_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """Go over the files in one pass over the stream."""
     try:
         with tarfile.open(archive, "r|*") as stream:
             for member in stream:
-                if member.isfile() and _is_wanted(member.name):
+                if member.isfile() and wanted(member.name):
                     file = stream.extractfile(member)
                     assert file is not None  # as it is a regular file
                     yield member.name, file.read()
@@ -75,13 +103,13 @@ def _archive_members(archive: Path) -> Iterator[tuple[str, bytes]]:
         raise DataError(f"{archive}: not a tar archive that can be read ({error}).") from error
 
 
-def _folder_members(folder: Path) -> Iterator[tuple[str, bytes]]:
+def _folder_members(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
     """Go over the same files of an unpacked archive; the folder may be aclImdb or the one it is in."""
     root = folder / "aclImdb" if (folder / "aclImdb").is_dir() else folder
-    for pattern in ("t*/urls_*.txt", "t*/pos/*.txt", "t*/neg/*.txt"):
+    for pattern in ("t*/urls_*.txt", "t*/pos/*.txt", "t*/neg/*.txt", "train/unsup/*.txt"):
         for path in root.glob(pattern):
             name = path.relative_to(root).as_posix()
-            if _is_wanted(name):
+            if wanted(name):
                 yield name, path.read_bytes()
 
 
