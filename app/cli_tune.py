@@ -31,7 +31,9 @@ EXIT_FAILED = 1
 
 
 def tune(
-    model: Annotated[str, typer.Argument(help="linear, lstm, transformer or one you added.")],
+    model: Annotated[
+        str, typer.Argument(help="linear, lstm, transformer, cnn, gru, performer, fnet or one you added.")
+    ],
     budget: Annotated[str, typer.Option(help="Time of all trials together, over every start: 90s, 20m, 2h.")] = "20m",
     trials: Annotated[
         int | None, typer.Option(min=1, help="At most so many trials, if the budget does not end before.")
@@ -47,6 +49,9 @@ def tune(
     label_column: Annotated[str | None, typer.Option(help="Column of the labels.")] = None,
     split_column: Annotated[str | None, typer.Option(help="Column that names each row's split.")] = None,
     group_column: Annotated[str | None, typer.Option(help="Column whose values stay on one side of a split.")] = None,
+    slice_column: Annotated[
+        list[str] | None, typer.Option(help="Column that the file keeps for `train`, which looks at slices by it.")
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the experiment and of the file that is written; the data's by default.")
     ] = None,
@@ -56,6 +61,7 @@ def tune(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every trial's training, and of the search.")] = None,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Repeat bit for bit; slower.")] = False,
+    long: Annotated[str | None, typer.Option(help="Long texts: truncate; or window, which reads them whole.")] = None,
     class_weights: Annotated[str | None, typer.Option(help="balanced: rare classes weigh more; or none.")] = None,
     artifacts: Annotated[
         Path, typer.Option(envvar="VALENCE_ARTIFACTS", help="Folder of runs, exports and caches.")
@@ -78,6 +84,8 @@ def tune(
         "data.label_column": label_column,
         "data.split_column": split_column,
         "data.group_column": group_column,
+        "data.slice_columns": slice_column or None,
+        "pipeline.long": long,
         "fit.class_weights": class_weights,
         "seed": seed,
         "deterministic": deterministic or None,
@@ -117,6 +125,7 @@ def as_dict(tuned: Tuned, path: Path) -> dict[str, Any]:
         "data": tuned.data_name,
         "model": tuned.config.model_name,
         "ended": tuned.ended,
+        "encoder_alone": tuned.encoder_alone,
         "budget_seconds": tuned.budget.seconds,
         "used_seconds": round(tuned.seconds, 3),
         "trials": tuned.counts,
@@ -218,7 +227,7 @@ def _refuse_if_empty(tuned: Tuned) -> None:
 
     if tuned.best is not None:
         return
-    if tuned.ended == "budget":
+    if tuned.ended == "budget" and all(record.state == "cut" for record in tuned.records):
         raise RequestError(
             f"--budget {duration(tuned.budget.seconds)}: no trial came to its end in it; a larger one goes on"
         )
@@ -240,7 +249,8 @@ def _tell(console: Console, tuned: Tuned, path: Path) -> None:
     console.print()
     console.print(Padding(comparison_table(_rows(tuned)), (0, 0, 1, INDENT)))
     changes = ", ".join(f"{name} {_shown(before)} -> {_shown(after)}" for name, (before, after) in _changed(tuned))
-    for line in (f"best: {changes or 'the settings that the search started from'}", *_caution(tuned), f"{path}"):
+    best = f"best: {changes or 'the settings that the search started from'}"
+    for line in (best, *_of_what(tuned), *_caution(tuned), f"{path}"):
         write_wrapped(console, line, INDENT)
     next_commands(
         console,
@@ -285,6 +295,11 @@ def _changed(tuned: Tuned) -> list[tuple[str, tuple[Any, Any]]]:
 
 def _shown(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _of_what(tuned: Tuned) -> list[str]:
+    alone = "These are figures of the encoder alone; in the file, the n-grams stand beside it again."
+    return [alone] if tuned.encoder_alone else []
 
 
 def _caution(tuned: Tuned) -> list[str]:

@@ -10,6 +10,16 @@ import models
 from app.fairness import code_fingerprint
 from models import ModelConfig
 from models.config import Trial
+from models.wide import WideConfig
+
+TRIAL_CODE: tuple[Path, ...] = (
+    *sorted(Path(models.__path__[0]).glob("*.py")),
+    *(
+        Path(__file__).with_name(f"{name}.py")
+        for name in ("averaging", "calibration", "fitting", "fusion", "optimizer", "search_space", "training")
+    ),
+)
+"""The code that decides what a trial is and what its figure comes to: networks with their spaces, and training."""
 
 
 class StartTrial:
@@ -75,10 +85,22 @@ def with_settings(start: ModelConfig, settings: Mapping[str, Any]) -> ModelConfi
     return type(start).model_validate({**start.model_dump(), **settings})
 
 
-def space_version() -> str:
-    """Return the SHA-256 (hex) of the code that trials depend on: every module of `models`.
+def has_ngrams(start: ModelConfig) -> bool:
+    """Return whether a model of n-grams stands beside the encoder."""
+    return isinstance(start, WideConfig) and start.wide
 
-    Where a space or a network changes, figures of before say nothing of what would come out now.
+
+def without_ngrams(start: ModelConfig) -> ModelConfig:
+    """Return `start` as trials train it: the encoder alone, for no space reaches the n-grams beside it.
+
+    They would be trained anew in every trial, all alike, for time that further trials can have.
     """
-    sources = sorted(Path(models.__path__[0]).glob("*.py"))
-    return code_fingerprint([source.read_text(encoding="utf-8") for source in sources])
+    return start.model_copy(update={"wide": False}) if has_ngrams(start) else start
+
+
+def space_version() -> str:
+    """Return the SHA-256 (hex) of the code that trials depend on (`TRIAL_CODE`), without comments and docstrings.
+
+    Where a space, a network or its training changes, figures of before say nothing of what would come out now.
+    """
+    return code_fingerprint([source.read_text(encoding="utf-8") for source in TRIAL_CODE])

@@ -38,7 +38,7 @@ MEANINGS = {
     "vocabulary": "the vocabulary",
     "pipeline": "the pipeline from text to batches",
     "settings": "the settings that the search starts from",
-    "space": "the model's code or its search space",
+    "space": "the code of the models, their search spaces or training",
 }
 
 

@@ -23,7 +23,7 @@ from app.fairness import make_lock
 from app.fitting import EpochReport, Listener
 from app.past_runs import SEARCH
 from app.run_records import log_epoch, log_material, log_start
-from app.search_space import choose, with_settings
+from app.search_space import choose, has_ngrams, with_settings, without_ngrams
 from app.studies import IS_START, RUN, SECONDS, Study, TrialRecord, open_study, subject_of
 from app.tracking import Run, Tracker
 from app.training import Listening, Material, fitted, predict_logits, prepare
@@ -102,6 +102,11 @@ class Tuned:
         return sum(record.state != "cut" for record in self.records)
 
     @property
+    def encoder_alone(self) -> bool:
+        """Whether the figures are those of an encoder without the n-grams that `best_config` has beside it."""
+        return has_ngrams(self.config.model)
+
+    @property
     def seconds(self) -> float:
         """What all trials took together."""
         return sum(record.seconds for record in self.records)
@@ -138,7 +143,8 @@ def spent_minutes(seconds: float) -> float:
 def tune(config: RunConfig, artifacts: Path, budget: Budget, reporter: TuneReporter) -> Tuned:
     """Search the settings of one model until the budget is used, or go on where an earlier search stopped.
 
-    Trials are judged by their calibrated log loss on the validation split; the test split is not looked at.
+    Trials are judged by their calibrated log loss on the validation split; the test split is not looked at. An encoder
+    is searched without the n-grams that its configuration may have beside it.
 
     Raises:
         RequestError: another process works on this search.
@@ -166,9 +172,11 @@ def write_best(tuned: Tuned, artifacts: Path) -> Path:
     assert best is not None
     assert best.log_loss is not None
     of_start = f", that of the start {start.log_loss:.4f}" if start and start.log_loss is not None else ""
+    alone = "# Both are those of the encoder without the n-grams beside it.\n" if tuned.encoder_alone else ""
     comment = (
         f"# Trial {best.number} ({tuned.tried} in all) of the study {tuned.study_name}: log loss on validation "
         f"{best.log_loss:.4f}{of_start}.\n"
+        f"{alone}"
         "# It was chosen for that figure, which is therefore optimistic.\n"
     )
     path = artifacts / "tuned" / f"{tuned.data_name}-{config.model_name}.toml"
@@ -229,8 +237,8 @@ class _Search:
         known = min((record.log_loss for record in self.study.records() if record.log_loss is not None), default=np.inf)
         interrupted = False
         try:
-            self._in_a_run(trial, left)
-        except KeyboardInterrupt:
+            interrupted = self._in_a_run(trial, left)
+        except KeyboardInterrupt:  # it fell on the writing down of a trial's end, or was pressed twice
             interrupted = True
             if self.study.record(trial.number).state == "running":
                 self.study.cut(trial.number, INTERRUPTED)
@@ -242,32 +250,42 @@ class _Search:
         self.reporter.tried(record, is_best=record.log_loss is not None and record.log_loss < known)
         return not interrupted and record.reason != INTERRUPTED
 
-    def _in_a_run(self, trial: optuna.Trial, left: float) -> None:
-        """Run a trial, end it in the study, and keep it in an MLflow run whose status and tag `state` say how."""
-        config = self.config.model_copy(update={"model": choose(trial, self.config.model), "seeds": 1})
+    def _in_a_run(self, trial: optuna.Trial, left: float) -> bool:
+        """Run a trial, end it in the study, and keep it in an MLflow run whose status and tag `state` say how.
+
+        Return whether Ctrl-C was pressed outside of `fit`, which takes what is pressed inside.
+        """
+        model = without_ngrams(choose(trial, self.config.model))
+        config = self.config.model_copy(update={"model": model, "seeds": 1})
+        interrupted = False
         with self.tracker.run(self.material.splits.name, f"trial {trial.number}", nested=True) as run:
             trial.set_user_attr(RUN, run.id)
-            run.log_params(config.flat())
-            run.set_tags({"model": config.model_name, **make_lock(self.material.fingerprints, config).to_tags()})
             watch = _Watch(trial, run, left, self.reporter)
             try:
+                run.log_params(config.flat())
+                run.set_tags({"model": config.model_name, **make_lock(self.material.fingerprints, config).to_tags()})
                 found = validate(config, self.material, watch)
                 watch.note()
                 run.log_metrics({**found.metrics(), "training_seconds": watch.elapsed})
                 self.study.complete(trial, found.log_loss, found.accuracy)
-            except (optuna.TrialPruned, FloatingPointError, _CutShort) as ended:
-                watch.note()
-                self._end_early(trial, ended)
+            except (optuna.TrialPruned, FloatingPointError, _CutShort, KeyboardInterrupt) as ended:
+                interrupted = isinstance(ended, KeyboardInterrupt)
+                if self.study.record(trial.number).state == "running":  # else Ctrl-C came right behind its end
+                    watch.note()
+                    self._end_early(trial, ended)
             record = self.study.record(trial.number)
             run.set_tags({"state": record.state, **({"reason": record.reason} if record.reason else {})})
         if record.state in ("failed", "cut"):
             self.tracker.end(run.id, "FAILED" if record.state == "failed" else "KILLED")
+        return interrupted
 
-    def _end_early(self, trial: optuna.Trial, ended: Exception) -> None:
+    def _end_early(self, trial: optuna.Trial, ended: BaseException) -> None:
         if isinstance(ended, optuna.TrialPruned):
             self.study.prune(trial)
         elif isinstance(ended, _CutShort):
             self.study.cut(trial.number, str(ended))
+        elif isinstance(ended, KeyboardInterrupt):
+            self.study.cut(trial.number, INTERRUPTED)
         else:
             self.study.fail(trial, str(ended))
 
@@ -295,6 +313,8 @@ class _Watch:
         if self.elapsed - self._noted >= NOTE_SECONDS or report.validation_loss is not None:
             self.note()
         self._reporter.epoch(dataclasses.replace(report, model_name=f"trial {self._trial.number}"))
+        if report.part:
+            return  # of what stands beside the network that is judged, which has ended its last epoch
         if report.validation_loss is not None:
             log_epoch(self._run, report)
             self._trial.report(report.validation_loss, report.epoch)

@@ -14,18 +14,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
+import typer
 from conftest import SMALL, SMALLER, small_config
 
-from app import cli, tuning
+from app import cli, cli_tune, tuning
 from app.cli_tune import parse_budget
 from app.config import RunConfig, read_toml, resolve_config
 from app.errors import RequestError
 from app.fairness import make_lock, refusal
 from app.fitting import EpochReport
-from app.search_space import StretchedTrial, choose, start_settings
-from app.studies import Study, TrialRecord, open_study, subject_of
+from app.studies import Study, TrialRecord, subject_of
 from app.tracking import Tracker
 from app.training import Material, prepare, train
 from app.tuning import Budget, Tuned, Validated, spent_minutes, tune, write_best
@@ -33,6 +32,10 @@ from models import MODELS
 
 ROOT = Path(__file__).parents[1]
 HOUR = 3600.0
+TINY = {
+    "linear": ("model.epochs=1", "model.num_buckets=256"),
+    "lstm": ("model.epochs=1", "model.embedding_dim=8", "model.hidden_dim=4", "model.wide_buckets=256"),
+}
 Search = Callable[[RunConfig, Budget, "Told"], Tuned]
 
 
@@ -42,6 +45,7 @@ class Told:
     def __init__(self, press_at_step: int | None = None) -> None:
         self.tried_numbers: list[int] = []
         self.others: tuple[str, ...] = ()
+        self.parts: set[str] = set()
         self._press_at_step = press_at_step
 
     def doing(self, what: str) -> None:
@@ -54,6 +58,7 @@ class Told:
         self.others = study.others
 
     def epoch(self, report: EpochReport) -> None:
+        self.parts.add(report.part)
         if report.step == self._press_at_step:
             signal.raise_signal(signal.SIGINT)
 
@@ -70,7 +75,7 @@ class NotLookedAt:
 
 @pytest.fixture(scope="module")
 def config(reviews: Path) -> RunConfig:
-    return small_config("linear", reviews)
+    return small_config("linear", reviews, *TINY["linear"])
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +154,26 @@ def test_the_best_is_what_train_makes_of_its_file(tuned: Tuned, artifacts: Path,
     assert trained.validation_log_loss == pytest.approx(tuned.best.log_loss, rel=1e-3)
 
 
+def test_an_encoder_is_searched_without_the_ngrams_that_its_file_puts_beside_it(
+    reviews: Path, artifacts: Path, material: Material, search: Search
+):
+    config = small_config("lstm", reviews, *TINY["lstm"])
+    assert config.model.model_dump()["wide"]
+    told = Told()
+    tuned = search(config, Budget(HOUR, trials=1), told)
+    assert told.parts == {""}  # that of n-grams would be named
+    assert tuned.encoder_alone
+    assert tuned.start == tuned.best is not None
+    assert tuned.study_name == subject_of(config, "reviews", material.fingerprints).study_name  # of the start, wide
+    path = write_best(tuned, artifacts)
+    assert "without the n-grams" in path.read_text(encoding="utf-8")
+    assert resolve_config("lstm", read_toml(path)).model == config.model
+    client = Tracker(artifacts).client
+    experiment = client.get_experiment_by_name("reviews").experiment_id
+    (run,) = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{tuned.parent_run}'")
+    assert run.data.params["model.wide"] == "False"
+
+
 def test_a_tuned_and_an_untuned_run_are_told_apart(tuned: Tuned, config: RunConfig):
     fingerprints = {"data": "d", "split": "s", "vocabulary": "v", "pipeline": "p"}
     said = refusal(["tuned", "plain"], [make_lock(fingerprints, one) for one in (tuned.best_config(), config)])
@@ -214,34 +239,22 @@ def test_the_budget_and_ctrl_c_end_a_trial_that_is_tried_again(tuned: Tuned, con
     assert done.tried == 1
 
 
-def test_other_material_is_another_study(config: RunConfig, tmp_path: Path):
-    fingerprints = {"data": "d", "split": "s", "vocabulary": "v", "pipeline": "p"}
-    one = subject_of(config, "reviews", fingerprints)
-    assert one == subject_of(config.model_copy(update={"tuning_budget_minutes": 3.0}), "reviews", fingerprints)
-    with open_study(tmp_path, one, config) as study:
-        study.fail(study.ask(), "made up")
-        assert study.others == ()
-    names = {one.study_name}
-    for part in fingerprints:
-        names.add(subject_of(config, "reviews", {**fingerprints, part: "other"}).study_name)
-    assert len(names) == 5
-    with open_study(
-        tmp_path, subject_of(config, "reviews", {**fingerprints, "data": "x", "split": "x"}), config
-    ) as new:
-        assert new.records() == []
-        assert new.others == ("the rows",)
-    with open_study(tmp_path, one, config) as study:
-        assert [record.state for record in study.records()] == ["failed"]
+def test_ctrl_c_outside_of_fitting_cuts_the_trial_in_mlflow_too(
+    config: RunConfig, artifacts: Path, search: Search, monkeypatch: pytest.MonkeyPatch
+):
+    def pressed(*_: Any) -> Validated:
+        raise KeyboardInterrupt
 
-
-def test_one_process_at_a_time_works_on_a_study(config: RunConfig, tmp_path: Path):
-    subject = subject_of(config, "reviews", {})
-    with (
-        open_study(tmp_path, subject, config),
-        pytest.raises(RequestError, match="searched by another process"),
-        open_study(tmp_path, subject, config),
-    ):
-        pytest.fail("it was opened twice")
+    monkeypatch.setattr(tuning, "validate", pressed)
+    stopped = search(config.model_copy(update={"seed": 8}), Budget(HOUR), Told())
+    assert stopped.ended == "interrupted"
+    (record,) = stopped.records
+    assert (record.state, record.reason) == ("cut", "interrupted")
+    assert record.seconds > 0
+    client = Tracker(artifacts).client
+    experiment = client.get_experiment_by_name("reviews").experiment_id
+    (run,) = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{stopped.parent_run}'")
+    assert (run.info.status, run.data.tags["state"], run.data.tags["reason"]) == ("KILLED", "cut", "interrupted")
 
 
 def test_a_search_killed_with_9_loses_no_finished_trial_and_tries_the_killed_one_again(
@@ -280,8 +293,8 @@ def test_a_search_killed_with_9_loses_no_finished_trial_and_tries_the_killed_one
 
 
 def options(reviews: Path) -> list[str]:
-    """The configuration of `small_config`, as the command line takes it."""
-    words = [word for setting in (*SMALL, *SMALLER["linear"]) for word in ("--set", setting)]
+    """The configuration of the fixture `config`, as the command line takes it."""
+    words = [word for setting in (*SMALL, *SMALLER["linear"], *TINY["linear"]) for word in ("--set", setting)]
     columns = ["--text-column", "review", "--label-column", "stars", "--group-column", "film"]
     return ["--data", str(reviews), *columns, *words]
 
@@ -330,94 +343,6 @@ def rows(database: Path, query: str) -> Sequence[Any]:
         connection.close()
 
 
-# Pruning
-
-
-class SilentRun:
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Nothing is kept."""
-
-
-def epoch_report(epoch: int, validation_loss: float) -> EpochReport:
-    return EpochReport("linear", epoch, 4, 10, 10, 0.5, 1.0, validation_loss, 0.5)
-
-
-def test_a_trial_worse_than_half_of_the_others_is_pruned_but_not_the_start(config: RunConfig, tmp_path: Path):
-    with open_study(tmp_path, subject_of(config, "reviews", {}), config) as study:
-        start = study.ask()
-        watch = tuning._Watch(start, SilentRun(), HOUR, Told())  # type: ignore[arg-type]
-        for epoch in (1, 2, 3):
-            watch(epoch_report(epoch, 0.9))
-        study.complete(start, 0.9, 0.5)
-        for loss in (0.4, 0.5, 0.6):
-            trial = study.ask()
-            good = tuning._Watch(trial, SilentRun(), HOUR, Told())  # type: ignore[arg-type]
-            for epoch in (1, 2, 3):
-                good(epoch_report(epoch, loss))
-            study.complete(trial, loss, 0.5)
-        bad = tuning._Watch(study.ask(), SilentRun(), HOUR, Told())  # type: ignore[arg-type]
-        bad(epoch_report(1, 0.8))
-        with pytest.raises(optuna.TrialPruned):
-            bad(epoch_report(2, 0.8))
-
-
-# Spaces
-
-
-class Extreme:
-    """A trial that always takes one end of what it may choose from."""
-
-    def __init__(self, end: int) -> None:
-        self.end = end
-        self.names: list[str] = []
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        assert low < high
-        assert not log or low > 0
-        return self._take(name, (low, high))
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        assert low < high
-        return self._take(name, (low, high))
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return self._take(name, choices)
-
-    def _take(self, name: str, choices: Sequence[Any]) -> Any:
-        self.names.append(name)
-        return choices[self.end]
-
-
-@pytest.mark.parametrize("end", [0, -1])
-@pytest.mark.parametrize("name", MODELS)
-def test_both_ends_of_a_model_s_space_are_configurations(name: str, end: int):
-    default = MODELS[name].config()
-    trial = Extreme(end)
-    chosen = choose(trial, default)
-    assert type(chosen) is type(default)
-    assert {"learning_rate", "weight_decay"} < set(trial.names)
-    assert len(set(trial.names)) == len(trial.names)
-    assert set(trial.names) == set(start_settings(default))
-    assert chosen != default
-    assert chosen.epochs == default.epochs
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_the_start_is_in_the_space(name: str):
-    default = MODELS[name].config()
-    study = optuna.create_study()
-    study.enqueue_trial(start_settings(default))
-    assert choose(study.ask(), default) == default  # a value outside would warn
-
-
-def test_a_space_stretches_to_a_start_outside_it():
-    start = MODELS["lstm"].config(learning_rate=0.5, hidden_dim=7, weight_decay=0)  # type: ignore[call-arg]
-    assert choose(Extreme(-1), start).model_dump()["hidden_dim"] == 7
-    trial = StretchedTrial(Extreme(-1), start)
-    assert trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True) == 0.5
-    assert trial.suggest_float("weight_decay", 1e-3, 1.0, log=True) == 0  # switched off, and it has no logarithm
-
-
 # The budget
 
 
@@ -430,3 +355,36 @@ def test_a_budget_is_a_number_and_a_unit(text: str, seconds: float):
 def test_another_budget_is_refused_with_what_is_allowed(text: str):
     with pytest.raises(RequestError, match=r"--budget .*: a number above 0 with s, m or h behind it: 90s, 20m, 2h"):
         parse_budget(text)
+
+
+# The command
+
+
+def record(number: int, state: Any, reason: str) -> TrialRecord:
+    return TrialRecord(number, state, number == 0, {}, 1.0, 0, None, None, reason)
+
+
+def test_a_used_budget_is_blamed_only_where_it_cut_every_trial(config: RunConfig, capsys: pytest.CaptureFixture[str]):
+    cut = record(0, "cut", "budget")
+    tuned = Tuned("reviews-linear-1", "reviews", config, (cut,), Budget(90.0), "budget", True, None)
+    with pytest.raises(RequestError, match="no trial came to its end in it; a larger one goes on"):
+        cli_tune._refuse_if_empty(tuned)
+    diverged = dataclasses.replace(tuned, records=(cut, record(1, "failed", "the loss became nan")))
+    with pytest.raises(typer.Exit) as ended:
+        cli_tune._refuse_if_empty(diverged)
+    assert ended.value.exit_code == 1
+    assert "trial 1: the loss became nan" in " ".join(capsys.readouterr().err.split())
+
+
+def test_tune_takes_what_train_takes():
+    commands = typer.main.get_command(cli.cli).commands  # type: ignore[attr-defined]
+    taken = {
+        name: {option for parameter in commands[name].params for option in parameter.opts if option.startswith("--")}
+        for name in ("train", "tune")
+    }
+    assert taken["train"] - {"--gates", "--seeds"} == taken["tune"] - {"--budget", "--trials"}
+
+
+def test_its_help_names_every_model():
+    (argument,) = (one for one in typer.main.get_command(cli.cli).commands["tune"].params if one.name == "model")  # type: ignore[attr-defined]
+    assert set(MODELS) <= set(argument.help.replace(",", "").split())
