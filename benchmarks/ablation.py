@@ -20,9 +20,19 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
 
-from accuracy_runs import Task, add_arguments, load_data, our_system, print_plan, row_of, train_missing
-from accuracy_systems import Kitchen
-from accuracy_table import ablate, ablation_markdown
+from accuracy_runs import (
+    Task,
+    add_arguments,
+    check_options,
+    load_data,
+    our_system,
+    print_plan,
+    refuse_seeds,
+    row_of,
+    train_missing,
+)
+from accuracy_systems import MaterialCache
+from accuracy_table import ablate, ablation_markdown, versions_note
 from trained_runs import RunStore
 
 from app.errors import RequestError
@@ -35,38 +45,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     try:
         with tempfile.TemporaryDirectory() as cache:
-            return run(chosen, Kitchen(Path(cache)))
+            return run(chosen, MaterialCache(Path(cache)))
     except (RequestError, DataError) as error:
         print(error, file=sys.stderr)
         return 2
 
 
-def run(chosen: argparse.Namespace, kitchen: Kitchen) -> int:
+def run(chosen: argparse.Namespace, materials: MaterialCache) -> int:
     """Train what is missing of the base and its changes, and print what each change takes away."""
     store = RunStore(chosen.output)
-    tasks = plan(chosen, kitchen)
+    tasks = plan(chosen, materials)
     if chosen.plan:
-        print_plan(tasks, store)
+        print_plan(tasks, store, anew=chosen.anew)
         return 0
-    failed = train_missing(tasks, store)
+    failed = train_missing(tasks, store, anew=chosen.anew)
     base, *changes = (row_of(task, store, failed) for task in tasks)
     whole = [row for row in changes if row.runs] if base.runs else []
-    print(ablation_markdown(base, changes, ablate(base, whole, store)))
+    table = ablation_markdown(base, changes, ablate(base, whole, store))
+    print(table, *filter(None, [versions_note([base, *changes])]), sep="\n")
     return 1 if failed else 0
 
 
-def plan(chosen: argparse.Namespace, kitchen: Kitchen) -> list[Task]:
+def plan(chosen: argparse.Namespace, materials: MaterialCache) -> list[Task]:
     """The base first, then its changes in their order.
 
     Raises:
         RequestError: a change is written wrongly or changes nothing, or two have one name.
     """
+    check_options([chosen.data], chosen)
     data, splits = load_data(chosen.data, chosen, chosen.output)
-    base = our_system(chosen.model, chosen.config, chosen.set, data, kitchen)
+    base = our_system(chosen.model, chosen.config, chosen.set, data, materials)
     tasks = [Task(splits, base, tuple(range(chosen.seeds)))]
     for text in chosen.change:
         title, overrides = parse_change(text)
-        changed = our_system(chosen.model, chosen.config, [*chosen.set, *overrides], data, kitchen)
+        changed = our_system(chosen.model, chosen.config, [*chosen.set, *overrides], data, materials)
         if changed.config == base.config:
             raise RequestError(f"--change {text}: the base has these settings already")
         tasks.append(Task(splits, replace(changed, name=title), tuple(range(chosen.seeds))))
@@ -89,6 +101,7 @@ def parse_change(text: str) -> tuple[str, list[str]]:
         raise RequestError(f'--change {text}: write "NAME: section.key=value", more settings after a comma and a space')
     if any(part.startswith("data.") for part in overrides):
         raise RequestError(f"--change {text}: all configurations of an ablation learn from the same data")
+    refuse_seeds(overrides, f"--change {title}:")
     return title.strip(), overrides
 
 

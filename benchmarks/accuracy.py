@@ -19,9 +19,9 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
 
-from accuracy_runs import Task, add_arguments, load_data, our_system, print_plan, row_of, train_missing
-from accuracy_systems import Kitchen, System, peer_systems
-from accuracy_table import markdown
+from accuracy_runs import Task, add_arguments, check_options, load_data, our_system, print_plan, row_of, train_missing
+from accuracy_systems import MaterialCache, System, peer_systems
+from accuracy_table import markdown, versions_note
 from peers import PEERS
 from trained_runs import RunStore
 
@@ -36,35 +36,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     try:
         with tempfile.TemporaryDirectory() as cache:
-            return run(chosen, Kitchen(Path(cache)))
+            return run(chosen, MaterialCache(Path(cache)))
     except (RequestError, DataError) as error:
         print(error, file=sys.stderr)
         return 2
 
 
-def run(chosen: argparse.Namespace, kitchen: Kitchen) -> int:
+def run(chosen: argparse.Namespace, materials: MaterialCache) -> int:
     """Train what is missing of what was chosen, and print the table."""
     store = RunStore(chosen.output)
-    tasks = plan(chosen, kitchen)
+    tasks = plan(chosen, materials)
     if chosen.plan:
-        print_plan(tasks, store)
+        print_plan(tasks, store, anew=chosen.anew)
         return 0
-    failed = train_missing(tasks, store)
-    print(markdown([row_of(task, store, failed) for task in tasks]))
+    failed = train_missing(tasks, store, anew=chosen.anew)
+    rows = [row_of(task, store, failed) for task in tasks]
+    print(markdown(rows), *filter(None, [versions_note(rows)]), sep="\n")
     return 1 if failed else 0
 
 
-def plan(chosen: argparse.Namespace, kitchen: Kitchen) -> list[Task]:
+def plan(chosen: argparse.Namespace, materials: MaterialCache) -> list[Task]:
     """Everything that the table needs, data set by data set."""
+    sources = chosen.data or ["rotten-tomatoes"]
+    check_options(sources, chosen)
     tasks = []
-    for source in chosen.data or ["rotten-tomatoes"]:
+    for source in sources:
         data, splits = load_data(source, chosen, chosen.output)
-        for system in systems(chosen, data, kitchen):
+        for system in systems(chosen, data, materials):
             tasks.append(Task(splits, system, (0,) if system.one_seed_is_enough else tuple(range(chosen.seeds))))
     return tasks
 
 
-def systems(chosen: argparse.Namespace, data: DataConfig, kitchen: Kitchen) -> list[System]:
+def systems(chosen: argparse.Namespace, data: DataConfig, materials: MaterialCache) -> list[System]:
     """Our models with their defaults, then those with a file of settings, then the peers.
 
     Raises:
@@ -76,7 +79,7 @@ def systems(chosen: argparse.Namespace, data: DataConfig, kitchen: Kitchen) -> l
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise RequestError(f"{twice[0]} is named more than once. Give each configuration a name of its own")
-    found: list[System] = [our_system(name, file, chosen.set, data, kitchen) for name, file in ours]
+    found: list[System] = [our_system(name, file, chosen.set, data, materials) for name, file in ours]
     return [*found, *peer_systems(chosen.peers, chosen.peer_python, chosen.refit_peers)]
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from accuracy_systems import Kitchen, Ours, System, key_of, record_of
+from accuracy_systems import MaterialCache, ModelSystem, System, key_of, record_of
 from accuracy_table import Row, make_row
 from trained_runs import RunStore, TrainedRecord
 
 from app.config import read_toml, resolve_config
 from app.errors import RequestError
-from data.sources import DataConfig
+from data.sources import SOURCES, DataConfig
 from data.splits import Split, Splits, load_splits
 from models import MODELS
 
@@ -39,6 +39,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=5, help="0 to this, exclusive")
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="for all our models")
     parser.add_argument("--plan", action="store_true", help="print what would be trained, and train nothing")
+    parser.add_argument("--anew", action="store_true", help="train again what is kept of another version of the code")
+
+
+def check_options(sources: Sequence[str], chosen: argparse.Namespace) -> None:
+    """Refuse an option that would change nothing.
+
+    Raises:
+        RequestError: no source takes `--archive` or `--group-column`, or a setting is one of the seeds.
+    """
+    if chosen.archive is not None and not any(map(takes_archive, sources)):
+        raise RequestError(f"--archive {chosen.archive}: only imdb is read from one, not {', '.join(sources)}")
+    if chosen.group_column is not None and not any(map(takes_group_column, sources)):
+        allowed = f"only files have columns to name, not {', '.join(sources)}"
+        raise RequestError(f"--group-column {chosen.group_column}: {allowed}")
+    refuse_seeds(chosen.set, "--set")
+
+
+def takes_archive(source: str) -> bool:
+    """Whether `--archive` is for this source."""
+    return source == "imdb"
+
+
+def takes_group_column(source: str) -> bool:
+    """Whether `--group-column` is for this source: a file, and not a folder or a name. Not whether it is there."""
+    return source not in SOURCES and not Path(source).is_dir()
+
+
+def refuse_seeds(overrides: Sequence[str], option: str) -> None:
+    """Refuse settings `seed` and `seeds`, which `--seeds` would overrule without a word."""
+    for override in overrides:
+        if override.partition("=")[0].strip() in ("seed", "seeds"):
+            raise RequestError(f"{option} {override}: each run has a seed of its own. Say how many with --seeds")
 
 
 def load_data(source: str, chosen: argparse.Namespace, output: Path) -> tuple[DataConfig, Splits]:
@@ -48,21 +80,21 @@ def load_data(source: str, chosen: argparse.Namespace, output: Path) -> tuple[Da
         DataError, RequestError: the source cannot be used, or has fewer training rows than asked for.
     """
     settings: dict[str, Any] = {"source": source}
-    if source == "imdb" and chosen.archive is not None:
+    if chosen.archive is not None and takes_archive(source):
         settings["archive"] = chosen.archive
-    if chosen.group_column is not None and Path(source).exists():
+    if chosen.group_column is not None and takes_group_column(source):
         settings["group_column"] = chosen.group_column
     of_data = [override for override in chosen.set if override.strip().startswith("data.")]
     config = resolve_config(next(iter(MODELS)), {}, of_data, settings).data
     splits = load_splits(config)
     if chosen.train_rows is None:
         return config, splits
-    file = write_part(splits, chosen.train_rows, output.with_name(f"{output.stem}-data"))
+    file = write_with_fewer_rows(splits, chosen.train_rows, output.with_name(f"{output.stem}-data"))
     config = DataConfig(source=str(file), name=config.name or f"{splits.name}-{chosen.train_rows}")
     return config, load_splits(config)
 
 
-def write_part(splits: Splits, rows: int, folder: Path) -> Path:
+def write_with_fewer_rows(splits: Splits, rows: int, folder: Path) -> Path:
     """Write the splits with that many rows of training, by class and always the same ones, as a Parquet file."""
     file = folder / f"{splits.name}-{splits.fingerprint[:12]}-{rows}.parquet"
     train = choose_rows(splits.train, rows, splits.name)
@@ -97,7 +129,9 @@ def choose_rows(train: Split, rows: int, name: str) -> Split:
     return Split(tuple(train.texts[place] for place in places), train.label_ids[places])
 
 
-def our_system(name: str, file: Path | None, overrides: Sequence[str], data: DataConfig, kitchen: Kitchen) -> Ours:
+def our_system(
+    name: str, file: Path | None, overrides: Sequence[str], data: DataConfig, materials: MaterialCache
+) -> ModelSystem:
     """A model with its default settings, or with those of a TOML file; the data is always that of the table.
 
     Raises:
@@ -110,23 +144,24 @@ def our_system(name: str, file: Path | None, overrides: Sequence[str], data: Dat
     kept = {key: value for key, value in settings.items() if key not in ("data", "seed", "seeds")}
     wanted = [override for override in overrides if not override.strip().startswith("data.")]
     config = resolve_config(model_name, kept, wanted).model_copy(update={"data": data})
-    return Ours(name, config, kitchen)
+    return ModelSystem(name, config, materials)
 
 
-def missing_runs(tasks: Sequence[Task], store: RunStore) -> list[tuple[Task, int]]:
-    """What is to be trained: a task and a seed each."""
+def missing_runs(tasks: Sequence[Task], store: RunStore, *, anew: bool = False) -> list[tuple[Task, int]]:
+    """What is to be trained: a task and a seed each; with `anew` also what is kept of another version of the code."""
+
+    def is_there(task: Task, seed: int) -> bool:
+        run = store.find(key_of(task.system, task.splits, seed))
+        return run is not None and not (anew and run.code != task.system.version)
+
     return [
-        (task, seed)
-        for task in tasks
-        if task.system.missing is None
-        for seed in task.seeds
-        if store.find(key_of(task.system, task.splits, seed)) is None
+        (task, seed) for task in tasks if task.system.missing is None for seed in task.seeds if not is_there(task, seed)
     ]
 
 
-def print_plan(tasks: Sequence[Task], store: RunStore) -> None:
+def print_plan(tasks: Sequence[Task], store: RunStore, *, anew: bool = False) -> None:
     """Say what would be trained, what is there already, and what cannot be."""
-    to_train = {(id(task), seed) for task, seed in missing_runs(tasks, store)}
+    to_train = {(id(task), seed) for task, seed in missing_runs(tasks, store, anew=anew)}
     for task in tasks:
         new = [seed for seed in task.seeds if (id(task), seed) in to_train]
         done = len(task.seeds) - len(new)
@@ -140,10 +175,10 @@ def listed(seeds: Sequence[int]) -> str:
     return ", ".join(map(str, seeds))
 
 
-def train_missing(tasks: Sequence[Task], store: RunStore) -> dict[tuple[str, str], str]:
+def train_missing(tasks: Sequence[Task], store: RunStore, *, anew: bool = False) -> dict[tuple[str, str], str]:
     """Train and keep what the store lacks; return (data, system) -> reason of what failed, the others going on."""
     failed: dict[tuple[str, str], str] = {}
-    wanted = missing_runs(tasks, store)
+    wanted = missing_runs(tasks, store, anew=anew)
     for number, (task, seed) in enumerate(wanted, start=1):
         system, splits = task.system, task.splits
         title = f"{number} of {len(wanted)}: {splits.name}, {system.name}, seed {seed}"
@@ -166,7 +201,7 @@ def row_of(task: Task, store: RunStore, failed: dict[tuple[str, str], str]) -> R
     runs: list[TrainedRecord] = [run for run in found if run is not None]
     note = task.system.missing if not runs else None
     note = note or failed.get((task.splits.name, task.system.name))
-    return make_row(task.splits.name, task.system.name, runs, store, note)
+    return make_row(task.splits.name, task.system.name, runs, store, note, version=task.system.version)
 
 
 def say(text: str) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from code_version import version_of_models, version_of_script
 from peers import PEERS, Peer
-from pydantic import BaseModel
+from silent import Silent
 from trained_runs import RunKey, TrainedRecord, settings_hash
 
 from app.config import RunConfig
@@ -31,6 +33,8 @@ class Trained:
     preparation_cpu_seconds: float
     parameters: int
     details: dict[str, Any]
+    encoder_accuracy: float | None = None
+    """Of our model's encoder on test without the n-grams beside it; None where there are none."""
 
 
 class System(Protocol):
@@ -48,6 +52,10 @@ class System(Protocol):
     def missing(self) -> str | None:
         """Why it cannot be trained here; None where it can."""
 
+    @property
+    def version(self) -> str:
+        """Of the code that it would be trained with now."""
+
     def configuration(self, seed: int) -> dict[str, Any]:
         """All settings but the data and the seed, JSON-able: what the run is known by."""
 
@@ -58,21 +66,12 @@ class System(Protocol):
         """Learn and answer."""
 
 
-class Silent:
-    """Nobody needs to be told what takes a while here."""
-
-    def doing(self, what: str) -> None:
-        """Say nothing."""
-
-    def downloaded(self, done: int, total: int | None) -> None:
-        """Say nothing."""
-
-
 @dataclass
-class Kitchen:
+class MaterialCache:
     """Makes vocabulary and batches for configurations that ask for the same only once, keeping the last."""
 
-    cache: Path
+    folder: Path
+    _files: Path | None = None  # of the last material: its large splits are read from there as long as it is used
     _key: str | None = None
     _made: tuple[Material, float] | None = None
 
@@ -82,34 +81,41 @@ class Kitchen:
         key = settings_hash(shared)
         if self._made is None or self._key != key:
             self._made = None  # before the next one is made, so that there are never two in memory
+            if self._files is not None:
+                shutil.rmtree(self._files)
+            self._files = Path(tempfile.mkdtemp(prefix="material-", dir=self.folder))
             before = time.process_time()
-            with tempfile.TemporaryDirectory(prefix="token-ids-", dir=self.cache) as folder:
-                material = prepare(config, Path(folder), Silent())
+            material = prepare(config, self._files, Silent())
             self._key, self._made = key, (material, time.process_time() - before)
         return self._made
 
 
 @dataclass(frozen=True)
-class Ours:
+class ModelSystem:
     """One of the models of this project, with its configuration."""
 
     name: str
     config: RunConfig
-    kitchen: Kitchen = field(repr=False)
+    materials: MaterialCache = field(repr=False)
     one_seed_is_enough: bool = False
     missing: str | None = None
+    version: str = field(default_factory=version_of_models)
 
     def configuration(self, seed: int) -> dict[str, Any]:
-        """The run's configuration less its data, which the splits' fingerprint stands for, and its seeds."""
-        return self.config.model_dump(mode="json", exclude={"data", "seed", "seeds"})
+        """The run's configuration less its data, which the splits' fingerprint stands for, and its seeds.
+
+        Without `init` where that says nothing, so that runs from before there was such a section are found.
+        """
+        starts = said_of_init(getattr(self.config, "init", None)) is not None
+        return self.config.model_dump(mode="json", exclude={"data", "seed", "seeds", *(() if starts else ("init",))})
 
     def outside_text(self) -> str | None:
-        """What the run starts from (`init`), where its configuration has such a thing."""
+        """What the run starts from."""
         return said_of_init(getattr(self.config, "init", None))
 
     def train(self, splits: Splits, seed: int) -> Trained:
         """As the command `train` does, without tracking and export."""
-        material, preparation = self.kitchen.material(self.config)
+        material, preparation = self.materials.material(self.config)
         if material.splits.fingerprint != splits.fingerprint:
             raise RuntimeError(f"{self.name} was given other splits than the rest of the table")
         clock = _LastReport()
@@ -127,6 +133,7 @@ class Ours:
                 "ended": history.ended,
                 "seconds": history.seconds,
             },
+            encoder_accuracy=run.encoder_evaluation and run.encoder_evaluation.metrics["accuracy"].value,
         )
 
 
@@ -142,7 +149,7 @@ class _LastReport:
 
 
 @dataclass(frozen=True)
-class Other:
+class PeerSystem:
     """A peer, with the interpreter that it runs in where it is not this one."""
 
     peer: Peer
@@ -164,9 +171,15 @@ class Other:
         """What would have to be installed."""
         return self.peer.missing(self.python)
 
+    @property
+    def version(self) -> str:
+        """Of its script."""
+        return version_of_script(self.peer.script)
+
     def configuration(self, seed: int) -> dict[str, Any]:
-        """The peer's own settings, the grid that it chooses from among them."""
-        return {"peer": self.peer.name, "refit": self.refit, **self.peer.settings}
+        """The peer's own settings, the grid that it chooses from among them, and `refit` where that does anything."""
+        refit = {"refit": self.refit} if self.peer.can_refit else {}
+        return {"peer": self.peer.name, **refit, **self.peer.settings}
 
     def outside_text(self) -> str | None:
         """No peer uses any."""
@@ -180,18 +193,18 @@ class Other:
 
 def peer_systems(names: Sequence[str], python: Path | None, refit: bool) -> list[System]:
     """The peers that were named."""
-    return [Other(PEERS[name], python, refit) for name in names]
+    return [PeerSystem(PEERS[name], python, refit) for name in names]
 
 
-def said_of_init(init: object) -> str | None:
-    """What a run starts from, in words: a name, or the settings that name something."""
+def said_of_init(init: Any) -> str | None:
+    """What a run starts from: the words that `init.starts_from` has, else its `runs` and its file of `vectors`.
+
+    None where a configuration has no section `init`, or one that names nothing: random weights.
+    """
     if init is None:
         return None
-    if isinstance(init, BaseModel):
-        init = init.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    if isinstance(init, Mapping):
-        return ", ".join(f"{name} {value}" for name, value in init.items()) or None
-    return str(init) or None
+    named = [*(f"run {run}" for run in init.runs), *([f"vectors {init.vectors.name}"] if init.vectors else [])]
+    return init.starts_from or ", ".join(named) or None
 
 
 def key_of(system: System, splits: Splits, seed: int) -> RunKey:
@@ -217,10 +230,12 @@ def record_of(system: System, splits: Splits, seed: int, trained: Trained) -> Tr
         preparation_cpu_seconds=trained.preparation_cpu_seconds,
         parameters=trained.parameters,
         outside_text=system.outside_text(),
+        encoder_accuracy=trained.encoder_accuracy,
         configuration=system.configuration(seed),
         details=trained.details,
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         commit=commit(),
+        code=system.version,
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from code_version import called
 from trained_runs import RunStore, TrainedRecord
 
 from app import wording
@@ -17,32 +19,49 @@ COLUMNS = (
     "system",
     "seeds",
     "accuracy [95%]",
+    "encoder alone",
     "macro-F1",
     "log loss",
     "CPU minutes",
     "text from outside",
     "parameters",
 )
-ABLATION = ("configuration", "seeds", "accuracy [95%]", "log loss", "CPU minutes", "what the change takes away", "p")
+ABLATION = (
+    "configuration",
+    "seeds",
+    "accuracy [95%]",
+    "encoder alone",
+    "log loss",
+    "CPU minutes",
+    "what the change takes away",
+    "p",
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """The runs of one system on one data set, one a seed; none, and a reason in `note`, where there are none."""
+    """The runs of one system on one data set, one a seed; none, and a reason in `note`, where there are none.
+
+    version: of the code that the system would be trained with now.
+    """
 
     data: str
     system: str
     runs: tuple[TrainedRecord, ...]
     evaluation: Evaluation | None
     note: str | None = None
+    version: str = ""
 
 
-def make_row(data: str, system: str, runs: Sequence[TrainedRecord], store: RunStore, note: str | None = None) -> Row:
+def make_row(
+    data: str, system: str, runs: Sequence[TrainedRecord], store: RunStore, note: str | None = None, *, version: str
+) -> Row:
     """Evaluate the seeds together: means, and intervals that cover texts and, from two seeds on, seeds."""
     if not runs:
-        return Row(data, system, (), None, note)
+        return Row(data, system, (), None, note, version)
     label_ids, probabilities = together(runs, store)
-    return Row(data, system, tuple(runs), evaluate_seeds(label_ids, probabilities, runs[0].label_names), note)
+    evaluation = evaluate_seeds(label_ids, probabilities, runs[0].label_names)
+    return Row(data, system, tuple(runs), evaluation, note, version)
 
 
 def together(runs: Sequence[TrainedRecord], store: RunStore) -> tuple[np.ndarray, np.ndarray]:
@@ -70,12 +89,39 @@ def _line(row: Row, named: bool) -> list[str]:
         row.system if row.note is None else f"{row.system} ({row.note})",
         str(len(row.runs)),
         wording.interval(metrics["accuracy"]),
+        encoder_alone(row.runs),
         wording.decimals(metrics["macro_f1"].value),
         wording.decimals(metrics["log_loss"].value),
         cpu_minutes(row.runs),
         first.outside_text or "none",
         f"{first.parameters:,}",
     ]
+
+
+def encoder_alone(runs: Sequence[TrainedRecord]) -> str:
+    """Accuracy of the encoder without the n-grams beside it, the mean over the seeds; empty where there are none."""
+    known = [run.encoder_accuracy for run in runs if run.encoder_accuracy is not None]
+    if not known:
+        return ""
+    part = f" ({len(known)} of {len(runs)} seeds)" if len(known) < len(runs) else ""  # not kept in the older ones
+    return wording.decimals(float(np.mean(known))) + part
+
+
+def versions_note(rows: Sequence[Row]) -> str:
+    """What to say under a table that has runs of other versions of the code than the present one; empty: nothing.
+
+    Peers have versions of their own, so what two systems were trained with is not compared.
+    """
+    told = []
+    for row in rows:
+        kept = Counter(called(run.code) for run in row.runs if run.code != row.version)
+        if kept:
+            counts = ", ".join(f"{count} of {version}" for version, count in kept.items())
+            told.append(f"{row.data}, {row.system}: {counts}, now {called(row.version)}, {len(row.runs)} runs in all")
+    if not told:
+        return ""
+    heading = "Runs of other versions of the code than the present one, which --anew trains again:"
+    return "\n".join(["", heading, *(f"- {line}" for line in told)])
 
 
 def cpu_minutes(runs: Sequence[TrainedRecord]) -> str:
@@ -112,6 +158,7 @@ def _ablation_line(row: Row, pair: Pair | None) -> list[str]:
         row.system,
         str(len(row.runs)),
         wording.interval(metrics["accuracy"]),
+        encoder_alone(row.runs),
         wording.decimals(metrics["log_loss"].value),
         cpu_minutes(row.runs),
         wording.points(pair.difference) if pair else "",

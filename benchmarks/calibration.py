@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from silent import Silent
 
 from app.calibration import calibration_error_by_chance, expected_calibration_error, fit_temperature, softmax
 from app.conformal import coverage_report, fit_threshold, prediction_sets
@@ -88,7 +89,7 @@ def train(source: str, model: str, seed: int, cache: Path) -> dict[str, np.ndarr
 
     data = {"source": source, "split_seed": seed}
     config = resolve_config(model, {}, [f"seed={seed}"], data)
-    material = prepare(config, cache, _Silent())
+    material = prepare(config, cache, Silent())
     run = train_run(config, material, lambda report: None)
     splits = material.splits
     return {
@@ -97,12 +98,6 @@ def train(source: str, model: str, seed: int, cache: Path) -> dict[str, np.ndarr
         "test_logits": run.test_logits,
         "test_label_ids": splits.test.label_ids,
     }
-
-
-class _Silent:
-    def doing(self, what: str) -> None: ...
-
-    def downloaded(self, done: int, total: int | None) -> None: ...
 
 
 def measure(logits: dict[str, np.ndarray], coverage: float) -> dict[str, Any]:

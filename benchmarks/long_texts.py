@@ -17,18 +17,24 @@ import hashlib
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accuracy_runs import refuse_seeds
+from code_version import called, version_of_models
+from silent import Silent
 
 from app.comparison import Contender, compare
 from app.config import RunConfig, resolve_config
+from app.errors import RequestError
 from app.metrics import evaluate_seeds
 from app.pairs import Pair
 from app.statistics import Interval
 from app.training import Material, prepare, train
+from data.errors import DataError
 from data.pipeline import make_datasets
 from data.sources import DataConfig, load_rows
 
@@ -39,23 +45,24 @@ WAYS = {
 }
 
 
-class _Silent:
-    """Nobody needs to be told what takes a while here."""
-
-    def doing(self, what: str) -> None:
-        pass
-
-    def downloaded(self, done: int, total: int | None) -> None:
-        pass
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train each way with each seed, print the table, write it."""
+    """Train each way with each seed, print the table, write it. Exit code 2 when the request was wrong."""
     chosen = _parser().parse_args(arguments)
+    try:
+        refuse_seeds(chosen.settings, "--set")
+        return run(chosen)
+    except (RequestError, DataError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Do what was chosen."""
+    now = version_of_models()  # before anything is trained: a file may change meanwhile
     chosen.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         configs = {way: configure(chosen, settings, Path(folder)) for way, settings in WAYS.items()}
-        material = prepare(configs["head"], Path(folder), _Silent())
+        material = prepare(configs["head"], Path(folder), Silent())
         print("\n".join(material.card.lines()))
         answers = {way: answer(way, config, material, chosen, Path(folder)) for way, config in configs.items()}
     found = {
@@ -63,7 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"longer than {chosen.window}": table(answers, material, material.datasets.test.lengths > chosen.window),
     }
     show(found)
+    if note := versions_note(answers, now):
+        print(note)
     content = {"model": chosen.model, "window": chosen.window, "seeds": chosen.seeds, "results": found}
+    content["versions"] = {way: of_way["versions"] for way, of_way in answers.items()}
     (chosen.output / "results.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return 0
 
@@ -77,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--rows", type=int, help="take so many rows of all, for a try")
     parser.add_argument("--set", action="append", default=[], dest="settings", help="section.key=value, for all ways")
+    parser.add_argument("--anew", action="store_true", help="train again what is kept of another version of the code")
     parser.add_argument("--output", type=Path, default=Path("artifacts/benchmarks/long_texts"))
     return parser
 
@@ -87,12 +98,12 @@ def configure(chosen: argparse.Namespace, settings: Sequence[str], folder: Path)
     if chosen.archive:
         data["archive"] = chosen.archive
     if chosen.rows:
-        data = write_part(DataConfig(**data), chosen.rows, folder / "part.parquet")
+        data = write_sample(DataConfig(**data), chosen.rows, folder / "part.parquet")
     every = [f"pipeline.sequence_length={chosen.window}", *chosen.settings]
     return resolve_config(chosen.model, {}, [*every, *settings], data)
 
 
-def write_part(config: DataConfig, rows: int, path: Path) -> dict[str, Any]:
+def write_sample(config: DataConfig, rows: int, path: Path) -> dict[str, Any]:
     """Write some of the rows as a file, the same on every run, and return where it is and what its columns mean."""
     columns = {"split": "split_column", "group": "group_column"}
     if not path.is_file():
@@ -109,24 +120,45 @@ def answer(way: str, config: RunConfig, material: Material, chosen: argparse.Nam
     """Test probabilities float64[seeds, n, c], trained or kept from before, and the CPU seconds of training."""
     datasets = make_datasets(material.splits, material.vocabulary, config.pipeline, folder)
     own = dataclasses.replace(material, datasets=datasets)
-    probabilities, seconds = [], []
+    probabilities, seconds, versions = [], [], []
     for seed in range(chosen.seeds):
         of_seed = config.model_copy(update={"seed": seed})
         kept = chosen.output / f"{chosen.model}-{way}-{seed}-{_digest(of_seed, material)}.npz"
-        if not kept.is_file():
-            run = train(of_seed, own, lambda report: None)
+        if not kept.is_file() or (chosen.anew and version_of(kept) != version_of_models()):
+            trained = train(of_seed, own, lambda report: None)
             aside = kept.with_suffix(".part.npz")
-            np.savez(aside, probabilities=run.test_probabilities, cpu_seconds=run.history.cpu_seconds)
+            content = {"probabilities": trained.test_probabilities, "cpu_seconds": trained.history.cpu_seconds}
+            np.savez(aside, **content, code=version_of_models())
             aside.replace(kept)
         with np.load(kept) as file:
             probabilities.append(file["probabilities"])
             seconds.append(float(file["cpu_seconds"]))
+        versions.append(version_of(kept))
         print(f"{way:<10} seed {seed}   {seconds[-1]:,.0f} CPU seconds", file=sys.stderr)
-    return {"probabilities": np.stack(probabilities), "cpu_seconds": float(np.mean(seconds))}
+    return {
+        "probabilities": np.stack(probabilities),
+        "cpu_seconds": float(np.mean(seconds)),
+        "versions": versions,
+    }
+
+
+def version_of(kept: Path) -> str | None:
+    """Version of the code that a kept answer is of; None in one from before that was kept."""
+    with np.load(kept) as file:
+        return str(file["code"]) if "code" in file else None
+
+
+def versions_note(answers: Mapping[str, Mapping[str, Any]], now: str) -> str:
+    """What to say under the tables when kept answers are of other versions of the code; empty: nothing."""
+    others = Counter(called(one) for of_way in answers.values() for one in of_way["versions"] if one != now)
+    if not others:
+        return ""
+    counts = ", ".join(f"{count} of {version}" for version, count in others.items())
+    return f"\nAnswers of other versions of the code than {called(now)}, which --anew trains again: {counts}"
 
 
 def _digest(config: RunConfig, material: Material) -> str:
-    """Of everything that a kept answer depends on; the place of the texts is none of it."""
+    """Of everything but the code that a kept answer depends on; the place of the texts is none of it."""
     settings = config.model_dump_json(exclude={"data"})
     return hashlib.sha256(f"{settings} {material.splits.fingerprint}".encode()).hexdigest()[:12]
 

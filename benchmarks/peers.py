@@ -38,14 +38,16 @@ class PeerAnswer:
 
 @dataclass(frozen=True)
 class Peer:
-    """A system that is not ours. `package` has to be importable in the interpreter that it runs in."""
+    """A system that is not ours, in a script of this folder. `package` has to be importable where it runs."""
 
     name: str
     title: str
     settings: dict[str, Any]
     run: Callable[[Splits, int, bool, Path | None], PeerAnswer]
+    script: str
     deterministic: bool = False
     package: str | None = None
+    can_refit: bool = True
 
     def missing(self, python: Path | None) -> str | None:
         """Say what is not there, None where all is."""
@@ -110,19 +112,30 @@ def worker_peer(script: str, *options: str) -> Callable[[Splits, int, bool, Path
 PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
-        Peer("tfidf", "TF-IDF + LR", peer_linear.SETTINGS["tfidf"], linear_peer("tfidf"), deterministic=True),
-        Peer("nblr", "log-count ratio + LR", peer_linear.SETTINGS["nblr"], linear_peer("nblr"), deterministic=True),
-        Peer("fasttext", "fastText", {"version": 1}, worker_peer("peer_fasttext.py"), package="fasttext"),
-        Peer(
-            "torch-lstm", "PyTorch LSTM", {"version": 1}, worker_peer("peer_torch.py", "--model=lstm"), package="torch"
+        *(
+            Peer(name, title, peer_linear.SETTINGS[name], linear_peer(name), "peer_linear.py", deterministic=True)
+            for name, title in (("tfidf", "TF-IDF + LR"), ("nblr", "log-count ratio + LR"))
         ),
         Peer(
-            "torch-transformer",
-            "PyTorch Transformer",
+            "fasttext",
+            "fastText",
             {"version": 1},
-            worker_peer("peer_torch.py", "--model=transformer"),
-            package="torch",
+            worker_peer("peer_fasttext.py"),
+            "peer_fasttext.py",
+            package="fasttext",
+        ),
+        *(
+            Peer(
+                f"torch-{model}",
+                title,
+                {"version": 1},
+                worker_peer("peer_torch.py", f"--model={model}"),
+                "peer_torch.py",
+                package="torch",
+                can_refit=False,  # validation is needed for the epoch
+            )
+            for model, title in (("lstm", "PyTorch LSTM"), ("transformer", "PyTorch Transformer"))
         ),
     )
 }
-"""By the name on the command line. `version` in the settings goes up when a worker changes, so that it runs anew."""
+"""By the name on the command line. `version` in the settings goes up when a worker learns otherwise: it runs anew."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from silent import Silent
 
 from app.comparison import Contender, compare
 from app.config import RunConfig, resolve_config
@@ -28,16 +29,6 @@ from app.training import Material, prepare, train
 from data.sources import DataConfig, load_rows
 
 SETTINGS = ("data.test_fraction=0.25", "model.epochs=5", "model.learning_rate=0.005", "vocabulary.size=2000")
-
-
-class _Silent:
-    """Nobody needs to be told what takes a while here."""
-
-    def doing(self, what: str) -> None:
-        pass
-
-    def downloaded(self, done: int, total: int | None) -> None:
-        pass
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,16 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = resolve_config(
             chosen.model,
             {},
-            [*SETTINGS, f"data.source={write_part(Path(folder), chosen.rows)}"],
+            [*SETTINGS, f"data.source={write_sample(Path(folder), chosen.rows)}"],
             {"group_column": "film"},
         )
-        material = prepare(config, Path(folder), _Silent())
+        material = prepare(config, Path(folder), Silent())
         found = [repetition(config, material, number, chosen.seeds) for number in range(chosen.repetitions)]
     (chosen.output / "results.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     return report(found)
 
 
-def write_part(folder: Path, rows: int) -> Path:
+def write_sample(folder: Path, rows: int) -> Path:
     """Write some of the reviews as a file, the same on every run."""
     frame = load_rows(DataConfig()).frame
     part = frame.iloc[np.sort(np.random.default_rng(0).choice(len(frame), rows, replace=False))]

@@ -42,6 +42,8 @@ class TrainedRecord(BaseModel, frozen=True, extra="forbid"):
     split. training_cpu_seconds: user and system time of all threads, from raw weights to the last step of fitting, for
     a peer from texts to the last step and with its choice of settings; preparation_cpu_seconds: of vocabulary and
     tokenising, which our models share. outside_text: what text beyond the training split was used, None for none.
+    encoder_accuracy: of our model's encoder without the n-grams beside it, None where there are none. code: version of
+    the sources that it was trained with (`code_version.py`), None in runs from before that was kept.
     """
 
     key: RunKey
@@ -57,10 +59,12 @@ class TrainedRecord(BaseModel, frozen=True, extra="forbid"):
     preparation_cpu_seconds: float
     parameters: int
     outside_text: str | None
+    encoder_accuracy: float | None = None
     configuration: dict[str, Any]
     details: dict[str, Any]
     date: str
     commit: str | None
+    code: str | None = None
 
 
 class RunStore:

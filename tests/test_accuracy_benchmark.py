@@ -9,24 +9,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import BaseModel
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import ablation
 import accuracy
+import long_texts
 import peer_linear
 from accuracy_runs import Task, choose_rows, missing_runs, row_of, train_missing
-from accuracy_systems import Trained, key_of, said_of_init
-from accuracy_table import ablate, ablation_markdown, markdown
+from accuracy_systems import MaterialCache, PeerSystem, Trained, key_of, said_of_init
+from accuracy_table import ablate, ablation_markdown, markdown, versions_note
+from code_version import fingerprint, version_of_models, version_of_script
 from peers import PEERS
 from trained_runs import RunStore
 
+from app.config import resolve_config
 from app.errors import RequestError
 from app.metrics import evaluate_seeds
 from data.splits import Split, Splits
 
-SMALL = ["vocabulary.size=200", "pipeline.sequence_length=24", "model.num_buckets=1024", "model.epochs=1"]
+COLUMNS = ["data.text_column=review", "data.label_column=stars"]
+SMALL = ["vocabulary.size=60", "pipeline.sequence_length=12", "pipeline.cache_limit_mb=0"]
+TINY = ["model.embedding_dim=4", "model.filters=4", "model.widths=[2]", "model.wide_buckets=64", "model.epochs=1"]
 
 
 def made_splits(rows: int = 60) -> Splits:
@@ -48,6 +52,8 @@ class FakeSystem:
     one_seed_is_enough: bool = False
     missing: str | None = None
     fails_with: int | None = None
+    version: str = "a" * 16
+    encoder_accuracy: float | None = None
     trained: list[int] = field(default_factory=list)
 
     def configuration(self, seed: int) -> dict[str, object]:
@@ -62,7 +68,7 @@ class FakeSystem:
         self.trained.append(seed)
         right = splits.test.label_ids.copy()
         right[: self.mistakes + seed] ^= 1
-        return Trained(np.eye(2)[right] * 0.8 + 0.1, 90.0, 3.0, 1_234, {"epochs": 1})
+        return Trained(np.eye(2)[right] * 0.8 + 0.1, 90.0, 3.0, 1_234, {"epochs": 1}, self.encoder_accuracy)
 
 
 @pytest.fixture
@@ -107,6 +113,61 @@ def test_a_run_without_its_answers_is_trained_again(file: Path):
     assert store.find(key_of(system, splits, 0)) is None
 
 
+def test_runs_of_another_version_of_the_code_stay_and_are_told_and_trained_anew_when_asked(file: Path):
+    splits, store = made_splits(), RunStore(file)
+    train_missing([Task(splits, FakeSystem(version="a" * 16), (0, 1))], store)
+    new = FakeSystem(version="b" * 16)
+    task = Task(splits, new, (0, 1, 2))
+    train_missing([task], store)
+    assert new.trained == [2]
+    note = versions_note([row_of(task, store, {})])
+    assert "- made, fake: 2 of aaaaaaaa, now bbbbbbbb, 3 runs in all" in note
+    train_missing([task], store, anew=True)
+    assert new.trained == [2, 0, 1]
+    assert versions_note([row_of(task, store, {})]) == ""
+
+
+def test_a_run_from_before_versions_were_kept_is_of_an_unknown_one(file: Path):
+    task = Task(made_splits(), FakeSystem(), (0,))
+    train_missing([task], RunStore(file))
+    content = json.loads(file.read_text())
+    for name in ("code", "encoder_accuracy"):
+        del content["runs"][0][name]
+    file.write_text(json.dumps(content))
+    store = RunStore(file)
+    assert missing_runs([task], store) == []
+    assert len(missing_runs([task], store, anew=True)) == 1
+    assert "1 of unknown version, now aaaaaaaa" in versions_note([row_of(task, store, {})])
+
+
+def test_a_version_is_that_of_names_and_contents(tmp_path: Path):
+    one, other = tmp_path / "one.py", tmp_path / "other.py"
+    one.write_text("a = 1\n")
+    other.write_text("b = 1\n")
+    before = fingerprint(tmp_path, [one, other])
+    assert fingerprint(tmp_path, [other, one]) == before
+    other.write_text("b = 2\n")
+    assert fingerprint(tmp_path, [one, other]) != before
+    assert len({version_of_models(), version_of_script("peer_linear.py"), version_of_script("peer_torch.py")}) == 3
+
+
+def test_an_answer_on_long_texts_tells_its_version(tmp_path: Path):
+    old, new = tmp_path / "old.npz", tmp_path / "new.npz"
+    np.savez(old, probabilities=np.eye(2))
+    np.savez(new, probabilities=np.eye(2), code="b" * 16)
+    versions = [long_texts.version_of(old), long_texts.version_of(new)]
+    assert versions == [None, "b" * 16]
+    note = long_texts.versions_note({"head": {"versions": versions}}, "b" * 16)
+    assert "than bbbbbbbb, which --anew trains again: 1 of unknown version" in note
+    assert long_texts.versions_note({"head": {"versions": versions[1:]}}, "b" * 16) == ""
+
+
+def test_refit_is_a_setting_only_of_peers_that_can():
+    for name, same in (("torch-lstm", True), ("tfidf", False)):
+        plain, refit = (PeerSystem(PEERS[name], None, flag).configuration(0) for flag in (False, True))
+        assert (plain == refit) is same
+
+
 def test_a_file_of_something_else_is_refused_and_left_as_it_is(file: Path):
     file.write_text('{"rows": []}')
     with pytest.raises(RequestError, match="not a file of trained runs"):
@@ -139,7 +200,19 @@ def test_the_line_of_a_system_has_the_interval_over_its_seeds(file: Path):
     cells = [cell.strip() for cell in markdown([row]).splitlines()[2].strip("|").split("|")]
     assert cells[:3] == ["made (60 / 60)", "fake", "3"]
     assert cells[3].startswith("0.883 [")
-    assert cells[6:] == ["1.5", "none", "1,234"]
+    assert cells[4] == ""
+    assert cells[7:] == ["1.5", "none", "1,234"]
+
+
+def test_the_encoder_alone_is_the_mean_of_the_seeds_that_have_it(file: Path):
+    task, store = Task(made_splits(), FakeSystem(encoder_accuracy=0.75), (0, 1)), RunStore(file)
+    train_missing([task], store)
+    assert "| 0.750 " in markdown([row_of(task, store, {})])
+    more = Task(task.splits, FakeSystem(), (0, 1, 2))
+    train_missing([more], store)
+    row = row_of(more, store, {})
+    assert "| 0.750 (2 of 3 seeds) " in markdown([row])
+    assert "| 0.750 (2 of 3 seeds) " in ablation_markdown(row, [], [])
 
 
 def test_a_data_set_is_named_once_and_what_is_not_installed_has_a_line(file: Path):
@@ -167,15 +240,17 @@ def test_an_ablation_says_what_the_change_takes_away(file: Path):
     assert "+20 points" in lines[3] or "+20.0 points" in lines[3]
 
 
-def test_text_from_outside_is_told_however_a_configuration_says_it():
-    class Init(BaseModel):
-        run: str | None = None
-        vectors: str | None = None
+def test_text_from_outside_is_told_in_words_or_by_what_is_named():
+    @dataclass
+    class Init:
+        runs: tuple[str, ...] = ()
+        vectors: Path | None = None
+        starts_from: str = ""
 
     assert said_of_init(None) is None
     assert said_of_init(Init()) is None
-    assert said_of_init(Init(vectors="glove.txt")) == "vectors glove.txt"
-    assert said_of_init("run 3f2a") == "run 3f2a"
+    assert said_of_init(Init(("3f2a",), Path("words/glove.txt"))) == "run 3f2a, vectors glove.txt"
+    assert said_of_init(Init(("3f2a",), starts_from="an encoder learned from x")) == "an encoder learned from x"
 
 
 # What is trained
@@ -195,7 +270,7 @@ def test_fewer_training_rows_keep_the_shares_of_the_classes():
 def test_a_change_is_a_name_and_settings():
     assert ablation.parse_change("no wide path: model.wide=false") == ("no wide path", ["model.wide=false"])
     assert ablation.parse_change("a: b.c=1, d.e=[1,2]") == ("a", ["b.c=1", "d.e=[1,2]"])
-    for wrong in ("model.wide=false", ": a.b=1", "a:", "a: model.wide", "a: data.split_seed=1"):
+    for wrong in ("model.wide=false", ": a.b=1", "a:", "a: model.wide", "a: data.split_seed=1", "a: seed=1"):
         with pytest.raises(RequestError, match="--change"):
             ablation.parse_change(wrong)
 
@@ -225,25 +300,42 @@ def test_a_peer_without_its_package_says_so(tmp_path: Path):
         PEERS["torch-lstm"].missing(tmp_path / "python")
 
 
+def test_token_ids_on_disk_are_there_until_the_next_material_is_made(reviews: Path, tmp_path: Path):
+    materials = MaterialCache(tmp_path)
+    data = {"source": str(reviews), "text_column": "review", "label_column": "stars"}
+    config = resolve_config("cnn", {}, SMALL, data)
+    made, _ = materials.material(config)
+    (first,) = tmp_path.iterdir()
+    train = made.datasets.train
+    assert sum(len(rows) for rows, _, _ in train.evaluation_batches()) == len(train)
+    assert materials.material(config.model_copy(update={"seed": 3}))[0] is made
+    assert first.exists()
+    materials.material(resolve_config("cnn", {}, [*SMALL, "pipeline.sequence_length=8"], data))
+    assert not first.exists()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 # The commands
 
 
 def test_a_model_and_a_peer_are_trained_once(reviews: Path, file: Path, capsys: pytest.CaptureFixture[str]):
-    call = ["--models", "linear", "--peers", "tfidf", "fasttext", "--seeds", "1", "--output", str(file)]
-    call += ["--data", str(reviews), "--train-rows", "120", "--group-column", "film"]
-    for setting in ("data.text_column=review", "data.label_column=stars", *SMALL):
+    call = ["--models", "cnn", "--peers", "tfidf", "fasttext", "--seeds", "1", "--output", str(file)]
+    call += ["--data", str(reviews), "--train-rows", "40", "--group-column", "film"]
+    for setting in (*COLUMNS, *SMALL, *TINY):
         call += ["--set", setting]
     assert accuracy.main([*call, "--plan"]) == 0
     assert "2 runs to train" in capsys.readouterr().out
     assert not file.exists()
     assert accuracy.main(call) == 0
-    data, linear, tfidf, fasttext = capsys.readouterr().out.splitlines()[1:]
+    data, cnn, tfidf, fasttext = capsys.readouterr().out.splitlines()[1:]
     assert set(data) == {"|", "-", " "}
-    assert "reviews-120 (120 / " in linear
+    assert "reviews-40 (40 / " in cnn
     assert "TF-IDF + LR" in tfidf
     assert "not installed" in fasttext
     (ours, _) = json.loads(file.read_text())["runs"]
-    assert ours["parameters"] > 4 * 1024
+    assert ours["parameters"] > 4 * 60
+    assert 0 <= ours["encoder_accuracy"] <= 1
+    assert ours["code"] == version_of_models()
     assert ours["training_cpu_seconds"] > 0 < ours["preparation_cpu_seconds"]
     assert accuracy.main([*call, "--plan"]) == 0
     assert "0 runs to train" in capsys.readouterr().out
@@ -257,6 +349,10 @@ def test_a_model_and_a_peer_are_trained_once(reviews: Path, file: Path, capsys: 
         (["--config", "a=nowhere.toml"], "no configuration file nowhere.toml"),
         (["--models", "linear", "--set", "model.depth=3"], "model.depth"),
         (["--data", "nowhere.csv"], "no such source or file"),
+        (["--archive", "a.tar.gz"], "--archive a.tar.gz: only imdb is read from one"),
+        (["--data", "rotten-tomatoes", "--group-column", "film"], "--group-column film: only files have columns"),
+        (["--set", "seed=3"], "--set seed=3: each run has a seed of its own"),
+        (["--set", "seeds=2"], "--set seeds=2: each run has a seed of its own"),
     ],
 )
 def test_a_wrong_request_is_answered_with_what_is_allowed(call, message, reviews: Path, file: Path, capsys):
