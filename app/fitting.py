@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from app.config import RunConfig
+from app.memory import keep_freed_memory
 from data.pipeline import Datasets
 from models import MODELS
 
@@ -63,6 +64,7 @@ def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Liste
     Raises:
         FloatingPointError: a loss is no longer finite, so there is nothing to keep.
     """
+    keep_freed_memory()
     adapt = MODELS[config.model_name].adapt
     if adapt is not None:
         adapt(model, config.model, datasets.train.labelled_batches())
