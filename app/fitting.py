@@ -16,6 +16,7 @@ import numpy as np
 
 from app.averaging import WeightAverage
 from app.config import RunConfig
+from app.memory import keep_freed_memory
 from app.optimizer import LazyAdamW
 from data.pipeline import Datasets
 from models import MODELS
@@ -74,6 +75,7 @@ def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Liste
     Raises:
         FloatingPointError: a loss is no longer finite, so there is nothing to keep.
     """
+    keep_freed_memory()
     encoder, ngrams = encoder_and_ngrams(model)
     with ctrl_c() as interrupt:
         history = fit_alone(encoder, datasets, config, _Told(config.model_name, listen), interrupt)

@@ -1,4 +1,4 @@
-"""Latency over rate, all servers in one picture."""
+"""The figures of the benchmarks: latency over rate, and how cost grows."""
 
 from __future__ import annotations
 
@@ -47,3 +47,31 @@ def _best_tries(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for step in sorted(steps, key=lambda step: step["p99_ms"]):
         best.setdefault(step["due_rate"], step)
     return sorted(best.values(), key=lambda step: step["due_rate"])
+
+
+def plot_growth(found: dict[str, Any], path: Path) -> None:
+    """Draw time a step over sequence length, and time and memory of the data over rows, on logarithmic axes."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (by_length, by_rows) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    for name, lengths in found["length"].items():
+        points = sorted((int(length), sorted(one["seconds"])) for length, one in lengths.items())
+        milliseconds = [1e3 * seconds[len(seconds) // 2] for _, seconds in points]
+        by_length.plot([length for length, _ in points], milliseconds, "o-", label=name)
+    by_length.set(xscale="log", yscale="log", xlabel="pieces a row", ylabel="ms a training step")
+    by_length.set_title("A step, 16 rows of one length")
+    rows = sorted((int(count), one) for count, one in found["rows"].items())
+    counts = [count for count, _ in rows]
+    for key, label in (("prepare", "read, split, tokenise: s"), ("pass", "one pass over batches: s")):
+        by_rows.plot(counts, [one[key] for _, one in rows], "o-", label=label)
+    by_rows.plot(counts, [one["peak_mb"] for _, one in rows], "s:", label="peak of memory: MB")
+    by_rows.set(xscale="log", yscale="log", xlabel="rows")
+    by_rows.set_title("The data, 140 words a text")
+    for axes in (by_length, by_rows):
+        axes.grid(alpha=0.3, which="both")
+        axes.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,209 @@
+"""Our side of speed.py: the layers, the training step and the exported graph of this project.
+
+As a worker (`speed_ours.py SIZES`) it answers requests like speed_torch.py; `speed_ours.py grow ...` measures one size
+in a process of its own and prints its time and its peak of memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers, ops
+
+from app.memory import keep_freed_memory
+from app.prediction_files import plan_file, predict_file
+from app.serving.predictor import Predictor
+from data.pipeline import PipelineConfig, Tokenizer
+from data.vocabulary import VocabularyConfig, learn_vocabulary
+from models import MODELS
+from models.attention import TransformerBlock
+from models.recurrence import FastLSTM
+
+
+def build(name: str, sizes: dict[str, Any], *, portable: bool = False) -> keras.Model:
+    """The peer's architecture in our layers: token ids int32[batch, time] -> one logit float32[batch, 1]."""
+    token_ids = keras.Input((None,), dtype="int32")
+    mask = ops.not_equal(token_ids, 0)
+    states = layers.Embedding(sizes["vocabulary_size"], sizes["embedding_dim"])(token_ids)
+    if name == "lstm":
+        states = layers.Dropout(0.3)(states)
+        road = False if portable else "auto"
+        states = FastLSTM(sizes["hidden_dim"], sizes["bidirectional"], use_cudnn=road)(states, mask)
+        pooled = ops.max(ops.where(mask[:, :, None], states, -1e4), axis=1)
+    else:
+        states = layers.Dropout(0.2)(_Positions(sizes["sequence_length"])(states))
+        for _ in range(sizes["num_layers"]):
+            block = TransformerBlock(sizes["intermediate_dim"], sizes["num_heads"], dropout=0.1, inner_dropout=0.1)
+            states = block(states, mask)
+        weights = ops.cast(mask, "float32")[:, :, None]
+        pooled = ops.sum(states * weights, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1.0)
+    return keras.Model(token_ids, layers.Dense(1)(layers.Dropout(0.3)(pooled)))
+
+
+class _Positions(layers.Layer):
+    """Adds a learned vector for each place."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.length = length
+
+    def build(self, shape: tuple) -> None:
+        self.places = self.add_weight(shape=(self.length, shape[-1]), name="places")
+
+    def call(self, states: Any) -> Any:
+        return states + self.places[: ops.shape(states)[1]]
+
+
+def make_step(model: keras.Model, batch_size: int, length: int, vocabulary_size: int) -> Callable[[], None]:
+    """Return one step as `fit` takes it: forward, backward, clip, Adam."""
+    two_labels = model.output_shape[-1] > 1
+    loss = (
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        if two_labels
+        else keras.losses.BinaryCrossentropy(from_logits=True)
+    )
+    model.compile(keras.optimizers.Adam(1e-3, global_clipnorm=1.0), loss)
+    model.make_train_function()
+    rng = np.random.default_rng(0)
+    ids = rng.integers(2, vocabulary_size, (batch_size, length), dtype=np.int32)
+    targets = rng.integers(0, 2, batch_size).astype("int32" if two_labels else "float32")
+    batches = iter(tf.data.Dataset.from_tensors((ids, targets)).repeat().prefetch(2))
+    return lambda: ops.convert_to_numpy(model.train_function(batches)["loss"])
+
+
+def make_prediction(model: keras.Model, sizes: dict[str, Any]) -> Callable[[], None]:
+    """Return the work from a file of texts to a file of labels, by `valence predict --file`'s own functions."""
+    folder = Path(tempfile.mkdtemp()) / "1"
+    _export(model, sizes, folder)
+    predictor = Predictor(folder)
+
+    def predict() -> None:
+        plan = plan_file(Path(sizes["texts"]), Path(sizes["answers"]), overwrite=True)
+        predict_file(predictor, plan, lambda done, count: None, sizes["predict_batch_size"])
+
+    return predict
+
+
+def _export(model: keras.Model, sizes: dict[str, Any], folder: Path) -> None:
+    with Path(sizes["texts"]).open(encoding="utf-8", newline="") as file:
+        texts = [row["text"] for row in csv.DictReader(file)]
+    vocabulary = learn_vocabulary(texts, VocabularyConfig(size=sizes["vocabulary_size"]))
+    tokenizer = Tokenizer(vocabulary, PipelineConfig(sequence_length=sizes["sequence_length"]))
+    names = tf.constant(["bad", "good"])
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def classify(text: tf.Tensor) -> dict[str, tf.Tensor]:
+        good = tf.sigmoid(model(tokenizer(text), training=False))
+        probabilities = tf.concat([1.0 - good, good], axis=1)
+        return {
+            "label": tf.gather(names, tf.argmax(probabilities, axis=1)),
+            "confidence": tf.reduce_max(probabilities, axis=1),
+            "probabilities": probabilities,
+            "classes": tf.broadcast_to(names, [tf.shape(text)[0], 2]),
+        }
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serving_default", classify)
+    archive.write_out(str(folder), verbose=False)
+
+
+def serve(sizes: dict[str, Any]) -> None:
+    keras.utils.set_random_seed(0)
+    keep_freed_memory()
+    made: dict[tuple[str, str], Callable[[], None]] = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        key = (request["what"], request["model"])
+        if key not in made:
+            model = build(request["model"], sizes, portable=request["what"] == "predict")
+            if request["what"] == "train":
+                made[key] = make_step(model, sizes["batch_size"], sizes["sequence_length"], sizes["vocabulary_size"])
+            else:
+                made[key] = make_prediction(model, sizes)
+        print(json.dumps([_timed(made[key]) for _ in range(request["times"])]), flush=True)
+
+
+def grow_length(name: str, length: int, batch_size: int) -> dict[str, Any]:
+    """Time a step of a model of MODELS, at its own sizes, on rows of one length."""
+    keep_freed_memory()
+    entry = MODELS[name]
+    model = entry.build(entry.config(), vocabulary_size=8000, num_classes=2, sequence_length=length)
+    step = make_step(model, batch_size, length, 8000)
+    first = _timed(step)
+    return {"first": first, "seconds": [_timed(step) for _ in range(6)], "peak_mb": _peak()}
+
+
+def grow_rows(rows: int) -> dict[str, Any]:
+    """Time the road from a file to batches of token ids: read, split, vocabulary, tokenise, one pass."""
+    from app.config import RunConfig
+    from app.training import prepare
+
+    class Quiet:
+        def doing(self, what: str) -> None: ...
+
+        def downloaded(self, done: int, total: int | None) -> None: ...
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.csv"
+        write_texts(path, rows)
+        started = time.perf_counter()
+        config = RunConfig.model_validate({"model_name": "lstm", "data": {"source": str(path)}})
+        material = prepare(config, Path(folder), Quiet())
+        prepared = time.perf_counter() - started
+        one_pass = _timed(lambda: [ids.shape for ids, _ in material.datasets.train.training_batches(0)])
+    return {"prepare": prepared, "pass": one_pass, "peak_mb": _peak()}
+
+
+def write_texts(path: Path, rows: int, seed: int = 0) -> None:
+    """Write made-up texts of 20 to 400 words drawn with the frequencies of Zipf's law, and labels."""
+    rng = np.random.default_rng(seed)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    vocabulary = ["".join(rng.choice(letters, rng.integers(2, 9))) for _ in range(20_000)]
+    share = 1 / np.arange(1, len(vocabulary) + 1)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        for row in range(rows):
+            drawn = rng.choice(len(vocabulary), min(20 + int(rng.exponential(120)), 400), p=share / share.sum())
+            writer.writerow([" ".join(vocabulary[word] for word in drawn), "good" if row % 2 else "bad"])
+
+
+def _timed(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _peak() -> float:
+    scale = 1024 if sys.platform == "linux" else 1024**2
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+
+
+def main() -> None:
+    if sys.argv[1] == "length":
+        print(json.dumps(grow_length(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))
+    elif sys.argv[1] == "rows":
+        print(json.dumps(grow_rows(int(sys.argv[2]))))
+    elif sys.argv[1] == "texts":
+        write_texts(Path(sys.argv[2]), int(sys.argv[3]))
+    else:
+        serve(json.loads(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()
