@@ -11,8 +11,8 @@ from keras import layers
 Positions = Literal["learned", "sinusoidal"]
 
 
-def with_positions(positions: Positions, states: Any, sequence_length: int) -> Any:
-    """Tell float32[batch, time <= sequence_length, dim] where each of its steps stands."""
+def with_positions(positions: str, states: Any, sequence_length: int) -> Any:
+    """Tell float32[batch, time <= sequence_length, dim] where each of its steps stands, as `Positions` has it."""
     if positions == "learned":
         return states + keras_hub.layers.PositionEmbedding(sequence_length, name="positions")(states)
     # Vaswani et al. scale by the root of the size: beside sines of amplitude 1 the pieces would be inaudible.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import keras
-import keras_hub
 from keras import layers, ops
 from pydantic import Field, PositiveInt, model_validator
 
+from models.attention import TransformerBlock
 from models.blocks import Positions, with_positions
 from models.config import Trial
 from models.ends import EncoderConfig, embed, pool_and_classify, stem
@@ -23,7 +23,8 @@ class TransformerConfig(EncoderConfig, frozen=True, extra="forbid"):
     num_layers: PositiveInt = 1
     num_heads: PositiveInt = 4
     intermediate_dim: PositiveInt = 256
-    positions: Positions = "learned"
+    positions: Positions | Literal["rotary", "alibi"] = "learned"
+    """Where the blocks learn where a step stands: added to the embeddings, or, as the last two, in the attention."""
     piece_dropout: float = Field(0.2, ge=0, lt=1)
     embedding_dropout: float = Field(0.3, ge=0, lt=1)
     dropout: float = Field(0.1, ge=0, lt=1)
@@ -59,16 +60,18 @@ def build_transformer(
     padding_mask = ops.not_equal(token_ids, 0)
     embedded = embed(config, token_ids, vocabulary_size)
     inputs, padding_mask = stem(config, embedded, padding_mask)
-    states = layers.Dropout(config.embedding_dropout)(with_positions(config.positions, inputs, sequence_length))
+    in_attention = config.positions if config.positions in ("rotary", "alibi") else "none"
+    if in_attention == "none":
+        inputs = with_positions(config.positions, inputs, sequence_length)
+    states = layers.Dropout(config.embedding_dropout)(inputs)
     for index in range(config.num_layers):
-        block = keras_hub.layers.TransformerEncoder(
+        block = TransformerBlock(
             config.intermediate_dim,
             config.num_heads,
             dropout=config.dropout,
-            activation="gelu",
-            normalize_first=True,
+            positions=in_attention,
             name=f"block_{index}",
         )
-        states = block(states, padding_mask=padding_mask)
+        states = block(states, padding_mask)
     states = layers.LayerNormalization(name="final_norm")(states)
     return pool_and_classify(config, token_ids, states, padding_mask, num_classes, "transformer")

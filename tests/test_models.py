@@ -144,7 +144,7 @@ def test_the_portable_configuration_takes_the_same_weights(name):
     np.testing.assert_array_equal(logits(model, ids), logits(portable, ids))
 
 
-@pytest.mark.parametrize("positions", ["learned", "sinusoidal"])
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal", "rotary", "alibi"])
 @pytest.mark.parametrize("name", ["transformer", "performer", "fnet"])
 def test_a_model_with_positions_reads_the_order_of_its_pieces(name, positions):
     entry = MODELS[name]
