@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from trained_runs import RunStore, TrainedRecord
 
 from app.config import read_toml, resolve_config
 from app.errors import RequestError
+from app.pretrained_runs import locate
+from app.tracking import Tracker
 from data.sources import SOURCES, DataConfig
 from data.splits import Split, Splits, load_splits
 from models import MODELS
@@ -144,6 +147,8 @@ def our_system(
     kept = {key: value for key, value in settings.items() if key not in ("data", "seed", "seeds")}
     wanted = [override for override in overrides if not override.strip().startswith("data.")]
     config = resolve_config(model_name, kept, wanted).model_copy(update={"data": data})
+    artifacts = Path(os.environ.get("VALENCE_ARTIFACTS", "artifacts"))  # where runs that it starts from are
+    (config,) = locate([config], lambda: Tracker(artifacts))
     return ModelSystem(name, config, materials)
 
 

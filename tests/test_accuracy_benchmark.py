@@ -29,7 +29,7 @@ from app.metrics import evaluate_seeds
 from data.splits import Split, Splits
 
 COLUMNS = ["data.text_column=review", "data.label_column=stars"]
-SMALL = ["vocabulary.size=60", "pipeline.sequence_length=12", "pipeline.cache_limit_mb=0"]
+SMALL = ["vocabulary.size=100", "pipeline.sequence_length=12", "pipeline.cache_limit_mb=0"]
 TINY = ["model.embedding_dim=4", "model.filters=4", "model.widths=[2]", "model.wide_buckets=64", "model.epochs=1"]
 
 
