@@ -21,10 +21,12 @@ class WideConfig(ModelConfig, frozen=True, extra="forbid"):
     wide_ngrams: int = Field(2, ge=1, le=len(MULTIPLIERS))
     wide_buckets: int = Field(2**18, ge=2)
     wide_epochs: int = Field(8, ge=1)
+    """Passes that the n-grams learn for, at most twice those of the encoder: one epoch is to be a quick try."""
 
     def ngram_config(self) -> LinearConfig:
         """Return the configuration of the model beside the encoder."""
-        return LinearConfig(ngrams=self.wide_ngrams, num_buckets=self.wide_buckets, epochs=self.wide_epochs)
+        epochs = min(self.wide_epochs, 2 * self.epochs)
+        return LinearConfig(ngrams=self.wide_ngrams, num_buckets=self.wide_buckets, epochs=epochs)
 
 
 @keras.saving.register_keras_serializable("valence")
