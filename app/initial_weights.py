@@ -54,7 +54,7 @@ class Facts:
 
     def __str__(self) -> str:
         """Vectors learned from imdb-unsup (49,214 texts)."""
-        what = "vectors" if self.kind == VECTORS else f"a {self.kind} encoder"
+        what = "vectors" if self.kind == VECTORS else f"an encoder for {self.kind}"
         started = f", which started from {self.before}" if self.before else ""
         return f"{what} learned from {self.text} ({self.num_texts:,} texts){started}"
 

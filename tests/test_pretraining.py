@@ -103,6 +103,18 @@ def vectors(texts: Path, artifacts: Path) -> Outcome:
     return pretrain(named, artifacts, Heard())
 
 
+def encoder_config(vectors: Outcome, texts: Path, artifacts: Path) -> PretrainingConfig:
+    init = InitConfig(runs=(vectors.run_id,), folders=(Tracker(artifacts).fetch(vectors.run_id, "pretrained"),))
+    return config_of("transformer", texts, "language.checkpoint_steps=2", "model.embedding_dropout=0.3", init=init)
+
+
+@pytest.fixture(scope="module")
+def encoded(vectors: Outcome, texts: Path, artifacts: Path) -> Outcome:
+    """A Transformer that started from the vectors, trained in one go."""
+    config = encoder_config(vectors, texts, artifacts).model_copy(update={"name": "whole"})
+    return pretrain(config, artifacts, Heard())
+
+
 def left_by(outcome: Outcome, artifacts: Path) -> Pretrained:
     return Pretrained.load(Tracker(artifacts).fetch(outcome.run_id, "pretrained"))
 
@@ -208,21 +220,29 @@ def test_ngrams_alone_have_no_embedding():
 # Going on
 
 
-def test_an_interrupted_pretraining_goes_on_to_the_same_weights(texts: Path, artifacts: Path):
-    config = config_of("lstm", texts, "language.checkpoint_steps=2", "model.embedding_dropout=0.3")
-    whole = left_by(pretrain(config.model_copy(update={"name": "whole"}), artifacts, Heard()), artifacts)
+def test_an_interrupted_pretraining_goes_on_to_the_same_weights(
+    encoded: Outcome, vectors: Outcome, texts: Path, artifacts: Path
+):
+    config = encoder_config(vectors, texts, artifacts)
     with pytest.raises(Killed):
         pretrain(config, artifacts, Killing(at_step=5))
     again = Heard()
     outcome = pretrain(config, artifacts, again)
     assert again.steps == [5, 6]  # from the checkpoint after step 4
     assert "error" not in Tracker(artifacts).client.get_run(outcome.run_id).data.tags  # that of the killed start
-    resumed = left_by(outcome, artifacts)
+    resumed, whole = left_by(outcome, artifacts), left_by(encoded, artifacts)
     for name, value in whole.weights.items():
         np.testing.assert_allclose(resumed.weights[name], value, atol=1e-6)
     finished = Heard()
     assert pretrain(config, artifacts, finished).again
     assert finished.steps == []
+
+
+def test_a_language_model_learns_in_both_directions(texts: Path, artifacts: Path):
+    heard = Heard()
+    outcome = pretrain(config_of("lstm", texts, "language.steps=2"), artifacts, heard)
+    assert heard.steps == [1, 2]
+    assert Tracker(artifacts).client.get_run(outcome.run_id).data.tags["objective"] == "directions"
 
 
 def test_vectors_killed_after_an_epoch_go_on_with_the_next(vectors: Outcome, texts: Path, artifacts: Path):
@@ -280,14 +300,11 @@ def test_training_knows_how_many_test_texts_the_outside_text_held(
 
 
 def test_an_encoder_starts_from_vectors_and_a_model_from_the_encoder(
-    vectors: Outcome, artifacts: Path, texts: Path, reviews: Path, tmp_path: Path
+    encoded: Outcome, artifacts: Path, reviews: Path, tmp_path: Path
 ):
-    folder = Tracker(artifacts).fetch(vectors.run_id, "pretrained")
-    init = InitConfig(runs=(vectors.run_id,), folders=(folder,))
-    outcome = pretrain(config_of("transformer", texts, init=init), artifacts, Heard())
-    assert str(outcome.facts).endswith("which started from vectors learned from lines (120 texts)")
-    run = left_by(outcome, artifacts)
-    config = located(small_config("transformer", reviews, f'init.runs=["{outcome.run_id}"]'), artifacts)
+    assert str(encoded.facts).endswith("which started from vectors learned from lines (120 texts)")
+    run = left_by(encoded, artifacts)
+    config = located(small_config("transformer", reviews, f'init.runs=["{encoded.run_id}"]'), artifacts)
     material = prepare(config, tmp_path, Heard())
     model = build_model(config, material)
     start_from(model, "transformer", material.start)
@@ -295,7 +312,7 @@ def test_an_encoder_starts_from_vectors_and_a_model_from_the_encoder(
         for number, value in enumerate(layer.get_weights()):
             np.testing.assert_array_equal(value, run.weights[f"{layer.name}/{number}"])
     wider = located(
-        small_config("transformer", reviews, f'init.runs=["{outcome.run_id}"]', "model.intermediate_dim=32"), artifacts
+        small_config("transformer", reviews, f'init.runs=["{encoded.run_id}"]', "model.intermediate_dim=32"), artifacts
     )
     with pytest.raises(RequestError, match=r"block_0 is 16 x 32, and what it should start from 16 x 16"):
         start_from(build_model(wider, material), "transformer", material.start)
