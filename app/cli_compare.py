@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.padding import Padding
 
+from app.cli_output import next_commands
 from app.errors import RequestError
 
 if TYPE_CHECKING:
@@ -202,8 +203,6 @@ def _keep(compared: Compared, tracker: Tracker) -> None:
 
 
 def _end(console: Console, compared: Compared, page: Path, references: list[str]) -> None:
-    from app.cli import next_commands
-
     console.print(f"\nReport: {page}", markup=False, highlight=False, soft_wrap=True)
     if not any(one.run_ids for one in compared.contestants):
         next_commands(console, ("valence predict --help", "label texts with one of them"))

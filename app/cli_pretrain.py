@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from app.cli_output import PLAIN_WIDTH, next_commands
 from app.errors import RequestError
 
 if TYPE_CHECKING:
@@ -59,8 +60,6 @@ def pretrain(
     ] = False,
 ) -> None:
     """Learn from texts without labels what train --init starts from; started again, go on where it stopped."""
-    from app.cli import PLAIN_WIDTH, next_commands
-
     stream = sys.stderr if as_json else sys.stdout
     console = Console(file=stream, width=None if stream.isatty() else PLAIN_WIDTH)
     if text is not None and data is not None:

@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from app.cli_output import next_commands
 from app.errors import RequestError
 
 if TYPE_CHECKING:
@@ -57,8 +58,6 @@ def promote(
     _tell(console, done, dry_run=dry_run)
     if done.refused_by:
         raise typer.Exit(EXIT_REFUSED)
-    from app.cli import next_commands
-
     if dry_run:
         next_commands(console, (f"valence promote {'--rollback' if rollback else run}", "do it"))
     else:

@@ -279,7 +279,8 @@ def _grpc_port(host: str, asked: int | None) -> int | None:
 
 
 def _tell_ready(console: Console, addresses: Addresses, names: Sequence[str]) -> None:
-    from app.cli import DEMO_TEXTS, next_commands
+    from app.cli_output import next_commands
+    from app.cli_train import DEMO_TEXTS
 
     for name in names:
         console.print(f"serving {name} at {addresses.url}/v1/models/{name}", highlight=False, soft_wrap=True)

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.padding import Padding
 
+from app.cli_output import next_commands
 from app.errors import RequestError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def tune(
         "deterministic": deterministic or None,
     }
     console.print("loading ...", highlight=False)
-    from app.cli import as_settings
+    from app.cli_train import as_settings
 
     start = _resolve(model, config, [*(settings or []), *as_settings(named)], artifacts)
     from app.tuning import Budget, write_best
@@ -240,7 +241,6 @@ def _refuse_if_empty(tuned: Tuned) -> None:
 
 def _tell(console: Console, tuned: Tuned, path: Path) -> None:
     """The best beside what the search started from, what that figure is worth, and what to do with it."""
-    from app.cli import next_commands
     from app.display import comparison_table, write_wrapped
 
     console.print()

@@ -18,11 +18,10 @@ from data.splits import Splits
 from data.unlabelled import Hashes, count_seen
 from data.vectors import compose, read_word_vectors
 from data.vocabulary import Vocabulary
-from models.language_modelling import embedding_table, encoder_of
+from models.language_modelling import EMBEDDING, embedding_table, encoder_of
 
 VECTORS = "vectors"
 """The kind of a run whose only weights are the embedding of pieces."""
-EMBEDDING = "embedding"
 FACTS, VOCABULARY, HASHES, WEIGHTS = "pretrained.json", "vocab.txt", "text_hashes.npy", "weights.npz"
 Weights = Mapping[str, np.ndarray]
 """`layer/number` -> array, the number being the place among the layer's weights."""
@@ -55,7 +54,7 @@ class Facts:
 
     def __str__(self) -> str:
         """Vectors learned from imdb-unsup (49,214 texts)."""
-        what = "vectors" if self.kind == VECTORS else f"a {self.kind} encoder"
+        what = "vectors" if self.kind == VECTORS else f"an encoder for {self.kind}"
         started = f", which started from {self.before}" if self.before else ""
         return f"{what} learned from {self.text} ({self.num_texts:,} texts){started}"
 

@@ -173,7 +173,9 @@ class _Learner:
         return lm.masked_task(token_ids, chance, share=share, vocabulary_size=self._size, pooling=self._pooling)
 
     def _vectors(self, token_ids: Any, rows: Any, positions: Any, num_forward: Any, training: bool) -> Any:
-        return self._head(self.encoder(token_ids, training=training), rows, positions, num_forward)
+        return self._head(
+            self.encoder(token_ids, training=training), rows=rows, positions=positions, num_forward=num_forward
+        )
 
     def _loss_on(self, token_ids: Any, rows: Any, positions: Any, target_ids: Any, num_forward: Any) -> Any:
         vectors = self._vectors(token_ids, rows, positions, num_forward, training=False)

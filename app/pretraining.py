@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from app.initial_weights import EMBEDDING, VECTORS, Facts, Pretrained, Start, read_start
+from app.initial_weights import VECTORS, Facts, Pretrained, Start, read_start
 from app.language_fitting import StepReport, fit_language_model
 from app.piece_vectors import learn_vectors
 from app.pretrained_runs import EXPERIMENT, FOLDER, facts_of
@@ -22,6 +22,7 @@ from data.piece_windows import EncodedTexts, encode_texts
 from data.splits import load_splits
 from data.unlabelled import UnlabelledTexts, leave_out, load_unlabelled, text_hashes
 from data.vocabulary import Vocabulary, learn_vocabulary
+from models.language_modelling import EMBEDDING
 
 LOG_STEPS = 50  # steps over which the loss that MLflow keeps is averaged
 

@@ -45,6 +45,7 @@ STACK = ("tensorflow", "tensorflow-text", "keras", "keras-hub", "tokenizers", "m
 # What the code that is logged with a model imports.
 SERVING_REQUIREMENTS = ("tensorflow", "tensorflow-text", "tensorflow-serving-api", "protobuf", "numpy", "pandas")
 DESCRIPTION = "mlflow.note.content"
+ERROR = "error"  # tag: why a run failed
 QUIET_LOGGERS = ("mlflow", "alembic")
 
 
@@ -90,10 +91,12 @@ class Tracker:
             mlflow.start_run(run_id, self._experiment_id(experiment), run_name=name, nested=nested) as active,
         ):
             mlflow.set_tags(stack_versions())
+            if ERROR in active.data.tags:  # of an earlier start, which this one goes on from
+                mlflow.delete_tag(ERROR)
             try:
                 yield Run(active.info.run_id)
             except BaseException as error:
-                mlflow.set_tag("error", f"{type(error).__name__}: {_first_line(error)}")
+                mlflow.set_tag(ERROR, f"{type(error).__name__}: {_first_line(error)}")
                 raise
 
     def has_run(self, run_id: str) -> bool:

@@ -8,6 +8,7 @@ needs states that see nothing of the piece they predict; `reading_directions` fi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -19,6 +20,8 @@ PAD_ID, MASK_ID, FIRST_LEARNED_ID = 0, 1, 3
 """A hidden piece becomes `[UNK]`: the vocabulary has no piece of its own for that, and piece dropout uses it too."""
 STATES = "states"
 """Name of the layer that ends every encoder: float[batch, time // pooling, dim]."""
+EMBEDDING = "embedding"
+"""Name of the layer whose first weight is the table of pieces."""
 PROBE_LENGTH = 48  # pieces: room for any kernel, and a multiple of any pooling up to 4 and of 6, 8, 12
 SAME = 1e-7  # the same operations on the same numbers give the same bits
 LARGE = 1e9
@@ -63,19 +66,27 @@ def encoder_of(model: keras.Model) -> keras.Model:
 def network_of(model: keras.Model) -> keras.Model | None:
     """Return the network that has the layer `states`: the model, or one within it that reads windows or has n-grams
     beside it; None where there is none."""
-    if STATES in [layer.name for layer in model.layers]:
-        return model
-    within = [getattr(layer, "layer", layer) for layer in model.layers]
-    found = [network_of(layer) for layer in within if isinstance(layer, keras.Model)]
-    return next((network for network in found if network is not None), None)
+    return next((network for network in _networks(model) if _layer(network, STATES) is not None), None)
 
 
 def embedding_table(model: keras.Model) -> Any:
-    """Return the variable float[vocabulary, dim] of the layer named `embedding`; None where there is none."""
-    for layer in (network_of(model) or model).layers:
-        if layer.name == "embedding" and layer.weights:
-            return layer.weights[0]
-    return None
+    """Return the variable float[vocabulary, dim] of the layer named `embedding`, wherever `network_of` looks, of a
+    network without `states` too; None where there is none."""
+    found = [layer for network in _networks(model) if (layer := _layer(network, EMBEDDING)) is not None]
+    return found[0].weights[0] if found else None
+
+
+def _networks(model: keras.Model) -> Iterator[keras.Model]:
+    """The model and every network within it, the outer one first."""
+    yield model
+    for layer in model.layers:
+        within = getattr(layer, "layer", layer)  # of a wrapper, what it wraps
+        if isinstance(within, keras.Model):
+            yield from _networks(within)
+
+
+def _layer(network: keras.Model, name: str) -> Any:
+    return next((layer for layer in network.layers if layer.name == name), None)
 
 
 def pooling_of(encoder: keras.Model, length: int = PROBE_LENGTH) -> int:

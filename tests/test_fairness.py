@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from app.config import resolve_config
-from app.fairness import Lock, bare_code, code_fingerprint, differences, label, make_lock, refusal
+from app.fairness import Lock, bare_code, code_fingerprint, differences, label, make_lock, refusal, starts
 
 LOCK = Lock(
     data="da7a" * 16,
@@ -40,6 +40,18 @@ def test_a_lock_knows_the_settings_that_a_run_was_favoured_by():
 def test_the_seed_and_the_model_are_no_part_of_it():
     one = make_lock(FINGERPRINTS, resolve_config("lstm", {}, ["seed=1"]))
     assert one == make_lock(FINGERPRINTS, resolve_config("linear", {}, ["seed=2", "model.epochs=3"]))
+
+
+def test_what_training_started_from_is_said_of_each_and_brings_its_own_vocabulary():
+    from_text = replace(LOCK, start="vectors learned from lines (9 texts)", vocabulary="0dd0" * 16)
+    names, locks = ["lstm", "cnn", "linear"], [from_text, from_text, LOCK]
+    assert starts(names, locks) == (
+        "lstm and cnn start from vectors learned from lines (9 texts); linear starts from random weights"
+    )
+    assert Lock.from_tags(from_text.to_tags()) == from_text
+    assert label(names, locks) is None
+    assert "vocabulary" in str(label(names, [from_text, replace(from_text, vocabulary="1"), LOCK]))
+    assert starts(["linear"], [LOCK]) is None
 
 
 SOURCE = '''"""A module."""

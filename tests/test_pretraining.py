@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import BAD, GOOD, NOUNS, small_config
 
+from app.config import resolve_config
 from app.errors import RequestError
 from app.initial_weights import InitConfig, Pretrained, start_from
 from app.language_fitting import StepReport
@@ -23,8 +21,9 @@ from app.training import build_model, prepare
 from data.sources import DataConfig
 from models import MODELS
 from models import language_modelling as lm
+from models.wide import beside_ngrams
+from models.windows import read_in_windows
 
-ROOT = Path(__file__).parents[1]
 TINY = ["pipeline.sequence_length=24", "language.window=24", "language.batch_size=16", "language.steps=6"]
 SIZES = {
     "lstm": ["model.embedding_dim=16", "model.hidden_dim=8"],
@@ -33,10 +32,11 @@ SIZES = {
 
 
 class Heard:
-    """A reporter that remembers the steps."""
+    """A reporter that remembers the steps and the lines."""
 
     def __init__(self) -> None:
         self.steps: list[int] = []
+        self.lines: list[str] = []
 
     def doing(self, what: str) -> None:
         """Not remembered."""
@@ -45,10 +45,32 @@ class Heard:
         """Not remembered."""
 
     def line(self, text: str) -> None:
-        """Not remembered."""
+        self.lines.append(text)
 
     def step(self, kind: str, report: StepReport) -> None:
         self.steps.append(report.step)
+
+
+class Killed(Exception):  # noqa: N818 - no error: what stands for a kill
+    pass
+
+
+class Killing(Heard):
+    """Ends a pretraining at a step, or at a line that starts so."""
+
+    def __init__(self, at_step: int = 0, at_line: str = "nowhere") -> None:
+        super().__init__()
+        self._at_step, self._at_line = at_step, at_line
+
+    def line(self, text: str) -> None:
+        super().line(text)
+        if text.startswith(self._at_line):
+            raise Killed
+
+    def step(self, kind: str, report: StepReport) -> None:
+        super().step(kind, report)
+        if report.step == self._at_step:
+            raise Killed
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +101,18 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def vectors(texts: Path, artifacts: Path) -> Outcome:
     named = config_of("vectors", texts, "vectors.epochs=2").model_copy(update={"name": "first"})
     return pretrain(named, artifacts, Heard())
+
+
+def encoder_config(vectors: Outcome, texts: Path, artifacts: Path) -> PretrainingConfig:
+    init = InitConfig(runs=(vectors.run_id,), folders=(Tracker(artifacts).fetch(vectors.run_id, "pretrained"),))
+    return config_of("transformer", texts, "language.checkpoint_steps=2", "model.embedding_dropout=0.3", init=init)
+
+
+@pytest.fixture(scope="module")
+def encoded(vectors: Outcome, texts: Path, artifacts: Path) -> Outcome:
+    """A Transformer that started from the vectors, trained in one go."""
+    config = encoder_config(vectors, texts, artifacts).model_copy(update={"name": "whole"})
+    return pretrain(config, artifacts, Heard())
 
 
 def left_by(outcome: Outcome, artifacts: Path) -> Pretrained:
@@ -146,7 +180,7 @@ def test_pooled_states_predict_each_of_their_pieces():
     head = lm.PieceHead(16, pooling=4)
     states = np.random.default_rng(0).normal(size=(1, 6, 16)).astype(np.float32)
     head.build(states.shape)
-    found = head(states, np.zeros(2, np.int32), np.array([8, 9], np.int32), 2)
+    found = head(states, rows=np.zeros(2, np.int32), positions=np.array([8, 9], np.int32), num_forward=2)
     assert found.shape == (2, 16)
     assert not np.allclose(found[0], found[1])  # two pieces of the state at place 2
 
@@ -165,28 +199,38 @@ def encoder(kind: str, *overrides: str):
     return lm.encoder_of(MODELS[kind].build(config, vocabulary_size=100, num_classes=2, sequence_length=24))
 
 
+@pytest.mark.parametrize("kind", ["lstm", "cnn"])  # with a layer `states`, and without one
+def test_the_embedding_is_found_in_windows_and_beside_ngrams_too(kind: str):
+    sizes = SIZES.get(kind, ["model.embedding_dim=16", "model.filters=4"])
+    config = resolve_pretraining(kind, [*sizes, "model.wide_buckets=64"], {}).model
+    network = MODELS[kind].build(config, vocabulary_size=100, num_classes=2, sequence_length=24)
+    table = lm.embedding_table(network)
+    assert table.shape == (100, 16)
+    in_windows = read_in_windows(network, 24, 12)
+    for model in (in_windows, beside_ngrams(network, config, 100), beside_ngrams(in_windows, config, 100)):
+        assert lm.embedding_table(model) is table
+
+
+def test_ngrams_alone_have_no_embedding():
+    config = resolve_config("linear", {}, ["model.num_buckets=64"]).model
+    linear = MODELS["linear"].build(config, vocabulary_size=100, num_classes=2, sequence_length=24)
+    assert lm.embedding_table(linear) is None
+
+
 # Going on
 
 
-def test_an_interrupted_pretraining_goes_on_to_the_same_weights(texts: Path, artifacts: Path, tmp_path: Path):
-    config = config_of("lstm", texts, "language.checkpoint_steps=2", "model.embedding_dropout=0.3")
-    whole = left_by(pretrain(config, tmp_path / "whole", Heard()), tmp_path / "whole")
-
-    class Killed(Exception):  # noqa: N818 - no error: what stands for a kill
-        pass
-
-    class Killing(Heard):
-        def step(self, kind: str, report: StepReport) -> None:
-            super().step(kind, report)
-            if report.step == 5:
-                raise Killed
-
+def test_an_interrupted_pretraining_goes_on_to_the_same_weights(
+    encoded: Outcome, vectors: Outcome, texts: Path, artifacts: Path
+):
+    config = encoder_config(vectors, texts, artifacts)
     with pytest.raises(Killed):
-        pretrain(config, artifacts, Killing())
+        pretrain(config, artifacts, Killing(at_step=5))
     again = Heard()
     outcome = pretrain(config, artifacts, again)
     assert again.steps == [5, 6]  # from the checkpoint after step 4
-    resumed = left_by(outcome, artifacts)
+    assert "error" not in Tracker(artifacts).client.get_run(outcome.run_id).data.tags  # that of the killed start
+    resumed, whole = left_by(outcome, artifacts), left_by(encoded, artifacts)
     for name, value in whole.weights.items():
         np.testing.assert_allclose(resumed.weights[name], value, atol=1e-6)
     finished = Heard()
@@ -194,33 +238,21 @@ def test_an_interrupted_pretraining_goes_on_to_the_same_weights(texts: Path, art
     assert finished.steps == []
 
 
-KILLED = """
-import os, sys
-sys.path[:0] = ["tests"]
-from pathlib import Path
-from test_pretraining import Heard, config_of
-import app.piece_vectors as vectors
-from app.pretraining import pretrain
-keep = vectors._keep
-def keep_and_die(*args):
-    keep(*args)
-    os.kill(os.getpid(), 9)
-vectors._keep = keep_and_die
-pretrain(config_of("vectors", Path(sys.argv[1]), "vectors.epochs=3"), Path(sys.argv[2]), Heard())
-"""
-
-
-def test_vectors_killed_after_an_epoch_go_on_with_the_next(texts: Path, artifacts: Path, tmp_path: Path):
-    command = [sys.executable, "-c", KILLED, str(texts), str(tmp_path)]
-    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."})
-    assert killed.returncode == -9, killed.stderr[-2000:]
-    config = config_of("vectors", texts, "vectors.epochs=3")
-    lines: list[str] = []
+def test_a_language_model_learns_in_both_directions(texts: Path, artifacts: Path):
     heard = Heard()
-    heard.line = lines.append  # type: ignore[method-assign]
-    resumed = left_by(pretrain(config, tmp_path, heard), tmp_path)
-    assert [line.split("   ")[0] for line in lines if line.startswith("epoch")] == ["epoch 2 of 3", "epoch 3 of 3"]
-    whole = left_by(pretrain(config, artifacts, Heard()), artifacts)
+    outcome = pretrain(config_of("lstm", texts, "language.steps=2"), artifacts, heard)
+    assert heard.steps == [1, 2]
+    assert Tracker(artifacts).client.get_run(outcome.run_id).data.tags["objective"] == "directions"
+
+
+def test_vectors_killed_after_an_epoch_go_on_with_the_next(vectors: Outcome, texts: Path, artifacts: Path):
+    config = config_of("vectors", texts, "vectors.epochs=2")
+    with pytest.raises(Killed):
+        pretrain(config, artifacts, Killing(at_line="epoch 1 of 2"))
+    heard = Heard()
+    resumed = left_by(pretrain(config, artifacts, heard), artifacts)
+    assert [line.split("   ")[0] for line in heard.lines if line.startswith("epoch")] == ["epoch 2 of 2"]
+    whole = left_by(vectors, artifacts)
     np.testing.assert_array_equal(resumed.weights["embedding/0"], whole.weights["embedding/0"])
 
 
@@ -268,14 +300,11 @@ def test_training_knows_how_many_test_texts_the_outside_text_held(
 
 
 def test_an_encoder_starts_from_vectors_and_a_model_from_the_encoder(
-    vectors: Outcome, artifacts: Path, texts: Path, reviews: Path, tmp_path: Path
+    encoded: Outcome, artifacts: Path, reviews: Path, tmp_path: Path
 ):
-    folder = Tracker(artifacts).fetch(vectors.run_id, "pretrained")
-    init = InitConfig(runs=(vectors.run_id,), folders=(folder,))
-    outcome = pretrain(config_of("transformer", texts, init=init), artifacts, Heard())
-    assert str(outcome.facts).endswith("which started from vectors learned from lines (120 texts)")
-    run = left_by(outcome, artifacts)
-    config = located(small_config("transformer", reviews, f'init.runs=["{outcome.run_id}"]'), artifacts)
+    assert str(encoded.facts).endswith("which started from vectors learned from lines (120 texts)")
+    run = left_by(encoded, artifacts)
+    config = located(small_config("transformer", reviews, f'init.runs=["{encoded.run_id}"]'), artifacts)
     material = prepare(config, tmp_path, Heard())
     model = build_model(config, material)
     start_from(model, "transformer", material.start)
@@ -283,7 +312,7 @@ def test_an_encoder_starts_from_vectors_and_a_model_from_the_encoder(
         for number, value in enumerate(layer.get_weights()):
             np.testing.assert_array_equal(value, run.weights[f"{layer.name}/{number}"])
     wider = located(
-        small_config("transformer", reviews, f'init.runs=["{outcome.run_id}"]', "model.intermediate_dim=32"), artifacts
+        small_config("transformer", reviews, f'init.runs=["{encoded.run_id}"]', "model.intermediate_dim=32"), artifacts
     )
     with pytest.raises(RequestError, match=r"block_0 is 16 x 32, and what it should start from 16 x 16"):
         start_from(build_model(wider, material), "transformer", material.start)
