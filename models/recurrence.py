@@ -53,7 +53,7 @@ class FastLSTM(layers.Layer):
 
     def call(self, states: Any, padding_mask: Any) -> Any:
         """Run over time."""
-        if not self.fast:
+        if not self.fast or tf.executing_eagerly():  # step by step there is no graph around the compiled part
             return self.keras_layer(states, mask=padding_mask)
         if not self.bidirectional:
             return _run(self.keras_layer, states, padding_mask)
