@@ -242,7 +242,7 @@ def test_a_model_that_diverges_does_not_take_the_others_with_it(reviews, tmp_pat
 
 
 def test_a_worse_model_does_not_take_the_champion_s_place(experiment, reviews):
-    worse = small_config("lstm", reviews, "model.epochs=1", "model.learning_rate=1e-6")
+    worse = small_config("lstm", reviews, "model.epochs=1", "model.learning_rate=1e-6", "model.wide=false")
     outcome = run_experiment([worse], experiment.artifacts, Silent())
     assert not outcome.promotion.moved
     assert outcome.export is None

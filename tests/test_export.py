@@ -147,8 +147,9 @@ def test_a_gru_built_where_a_gpu_is_seen_holds_cudnn_only_until_it_is_portable(e
 
 
 def test_an_export_made_where_a_gpu_is_seen_holds_no_cudnn_and_runs_here(experiment, tmp_path, monkeypatch):
-    # A stand-in for a machine with a GPU: what Keras asks before it picks the cuDNN kernel answers yes.
+    # A stand-in for a machine with a GPU: what Keras and FastLSTM ask before they pick the cuDNN kernel answers yes.
     monkeypatch.setattr(sys.modules["keras.src.backend.tensorflow.rnn"], "_is_gpu_available", lambda: True)
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: ["a device"] if kind == "GPU" else [])
     run = experiment.run("lstm")
     as_trained = build_model(run.config, run.material)
     traced = tf.function(as_trained, input_signature=[tf.TensorSpec([None, 8], tf.int32)]).get_concrete_function()
