@@ -60,6 +60,8 @@ def tune(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value to start from, e.g. model.hidden_dim=64.")
     ] = None,
+    init: Annotated[list[str] | None, typer.Option(help="Run of valence pretrain to start from; repeatable.")] = None,
+    vectors: Annotated[Path | None, typer.Option(help="Word vectors to start from: word2vec, GloVe, .npy.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every trial's training, and of the search.")] = None,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Repeat bit for bit; slower.")] = False,
     long: Annotated[str | None, typer.Option(help="Long texts: truncate; or window, which reads them whole.")] = None,
@@ -87,6 +89,8 @@ def tune(
         "data.group_column": group_column,
         "data.slice_columns": slice_column or None,
         "pipeline.long": long,
+        "init.runs": init or None,
+        "init.vectors": vectors,
         "fit.class_weights": class_weights,
         "seed": seed,
         "deterministic": deterministic or None,
@@ -206,7 +210,11 @@ def _resolve(model: str, file: Path | None, overrides: Sequence[str], artifacts:
     from app.config import read_toml, resolve_configs
 
     cache = {"cache": artifacts / "cache"}
-    (found,) = resolve_configs([model], read_toml(file) if file else {}, overrides, cache)
+    configs = resolve_configs([model], read_toml(file) if file else {}, overrides, cache)
+    from app.pretrained_runs import locate  # imports MLflow, for which a wrong setting need not wait
+    from app.tracking import Tracker
+
+    (found,) = locate(configs, lambda: Tracker(artifacts))
     return found
 
 

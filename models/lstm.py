@@ -29,10 +29,8 @@ class LSTMConfig(EncoderConfig, frozen=True, extra="forbid"):
     @classmethod
     def suggest(cls, trial: Trial) -> dict[str, Any]:
         """Return the settings of one trial of `valence tune`."""
-        sizes = {
-            "embedding_dim": trial.suggest_categorical("embedding_dim", (64, 128, 256)),
-            "hidden_dim": trial.suggest_categorical("hidden_dim", (32, 64, 128)),
-        }
+        # Not the embedding's size: vectors that training may start from have one.
+        sizes = {"hidden_dim": trial.suggest_categorical("hidden_dim", (32, 64, 128))}
         return super().suggest(trial) | sizes
 
 
