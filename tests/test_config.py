@@ -113,7 +113,8 @@ def test_a_value_that_is_no_section_takes_no_key():
         (
             "model.hiden_dim=3",
             "unknown setting model.hiden_dim for lstm. Known: bidirectional, embedding_dim, embedding_dropout, epochs, "
-            "hidden_dim, learning_rate, output_dropout, piece_dropout, use_cudnn, weight_decay. "
+            "hidden_dim, learning_rate, output_dropout, piece_dropout, stem_kernel, stem_pooling, use_cudnn, "
+            "weight_decay, wide, wide_buckets, wide_epochs, wide_ngrams. "
             "Did you mean hidden_dim?",
         ),
         (
@@ -122,8 +123,8 @@ def test_a_value_that_is_no_section_takes_no_key():
         ),
         (
             "pipelin.batch_size=3",
-            "unknown setting pipelin. Known: calibration, data, deterministic, fit, model, model_name, pipeline, seed, "
-            "seeds, tuning_budget_minutes, vocabulary. "
+            "unknown setting pipelin. Known: calibration, data, deterministic, fit, init, model, model_name, pipeline, "
+            "seed, seeds, tuning_budget_minutes, vocabulary. "
             "Did you mean pipeline?",
         ),
         (
