@@ -249,10 +249,20 @@ def calls(repository: ModelRepository) -> int:
 
 
 def test_models_that_do_not_answer_in_time_are_not_ready(saved: Path, tmp_path: Path):
+    class Slow(Servable):
+        def run(self, signature_name, inputs):
+            time.sleep(1)
+            return super().run(signature_name, inputs)
+
     shutil.copytree(saved / "count", tmp_path / "1")
-    with running({"m": tmp_path}, timeout_seconds=0.0) as server:
-        assert server.ready() == (503, {"error": "The models did not answer within 0 s"})
-        assert requests.get(f"{server.url}/healthz/live", timeout=PATIENCE).status_code == 200
+    repository = ModelRepository([ModelSettings("m", tmp_path)], Slow, poll_seconds=0, warm_up=False)
+    repository.start()
+    try:
+        status, answer = asyncio.run(Health(repository, timeout_seconds=0.05).readiness())
+        assert status == 503
+        assert "did not answer within 0.05 s" in answer["error"]
+    finally:
+        repository.close()
 
 
 def test_while_it_drains_the_server_is_not_ready_at_once_but_alive(saved: Path, tmp_path: Path):
