@@ -53,7 +53,7 @@ class WeightAverage(keras.callbacks.Callback):
         self._update(tf.constant(min(self._keep, self._updates / (self._updates + 1)), tf.float32))
         self._updates += 1
 
-    @tf.function
+    # Eager on purpose: a tf.function of every training would be traced anew, for a handful of calls.
     def _update(self, keep: tf.Tensor) -> None:
         for weight, average in zip(self._weights, self._averages, strict=True):
             average.assign(keep * average + (1 - keep) * weight)
@@ -63,7 +63,6 @@ class WeightAverage(keras.callbacks.Callback):
             self._swap()
             self._swapped = wanted
 
-    @tf.function
     def _swap(self) -> None:
         for weight, average in zip(self._weights, self._averages, strict=True):
             kept = tf.identity(weight)

@@ -349,10 +349,14 @@ def test_the_python_example_asks_the_server(place: Place):
 
 
 @pytest.fixture
-def rotten_tomatoes(place: Place) -> Iterator[None]:
+def rotten_tomatoes(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The registered model has the name of the data that the pages train on."""
     import mlflow
 
+    # `mlflow.set_experiment` of an example would hold for every later test of this process.
+    monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "")
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")
     before = mlflow.get_tracking_uri()
     client = mlflow.MlflowClient(f"sqlite:///{place.folder}/artifacts/mlflow.db")
     if client.search_registered_models("name = 'reviews'"):
