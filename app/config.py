@@ -12,6 +12,7 @@ import tomli_w
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, model_validator
 
 from app.calibration import CalibrationConfig
+from app.devices import Precision
 from app.errors import RequestError
 from app.initial_weights import InitConfig
 from data.pipeline import PipelineConfig
@@ -31,6 +32,8 @@ class FitConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Share of all steps that the running average of the weights reaches back over; 0: the last step's weights."""
     patience: int = Field(2, ge=1)
     """Epochs without a lower validation loss before training stops."""
+    precision: Precision = "auto"
+    """What layers compute in while training: `auto` is bfloat16 on GPUs that have cores for it, else float32."""
     class_weights: Literal["none", "balanced"] = "none"
     """`balanced` weighs each class by the inverse of its share of the training rows."""
 

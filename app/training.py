@@ -18,6 +18,7 @@ from app.answers import Answers
 from app.calibration import fit_temperature, negative_log_likelihood, softmax
 from app.config import RunConfig
 from app.conformal import fit_threshold
+from app.devices import built_for, let_memory_grow
 from app.fitting import History, Listener, fit
 from app.fusion import fit_logit_weights
 from app.initial_weights import RANDOM_WEIGHTS, Start, read_start, start_from, with_file
@@ -113,6 +114,7 @@ def prepare(config: RunConfig, cache: Path, listener: Listening) -> Material:
 
     Where the models start from runs of `valence pretrain` (`config.init`), the vocabulary is the one of those.
     """
+    let_memory_grow()
     start = read_start(config.init)
     listener.doing("reading texts")
     splits = load_splits(config.data, listener.downloaded)
@@ -168,7 +170,8 @@ def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun
 def fitted(config: RunConfig, material: Material, listen: Listener) -> tuple[keras.Model, History]:
     """Build a network and fit it on train, and on validation how its parts count; the test split is not looked at."""
     make_repeatable(config)
-    model = build_model(config, material)
+    with built_for(config.fit.precision):
+        model = build_model(config, material)
     start_from(model, config.model_name, material.start)
     history = fit(model, material.datasets, config, listen)
     weigh_parts(model, material.datasets.validation)
@@ -220,7 +223,8 @@ def build_model(config: RunConfig, material: Material) -> keras.Model:
 def portable_copy(model: keras.Model, config: RunConfig, material: Material) -> keras.Model:
     """Build the network again so that its graph runs on any device, with exactly the weights of `model`.
 
-    An LSTM traced where a GPU is seen holds a cuDNN operation that no CPU can run.
+    An LSTM traced where a GPU is seen holds a cuDNN operation that no CPU can run, and what was fitted in bfloat16 is
+    asked in float32.
     """
     portable = build_model(config.model_copy(update={"model": config.model.portable()}), material)
     portable.set_weights(model.get_weights())

@@ -62,11 +62,13 @@ def pool_and_classify(
     Pooled over all steps as in Howard & Ruder, 2018, "Universal language model fine-tuning for text classification".
     `token_ids` is the model's input.
     """
-    states = layers.Identity(name="states")(states)  # what pretraining learns to fill
-    return classify(config, token_ids, MaskedMeanMax(name="pooling")(states, padding_mask), num_classes, name)
+    # From here on float32 in any precision: a mean over hundreds of steps needs more digits than bfloat16 has.
+    states = layers.Identity(dtype="float32", name="states")(states)  # what pretraining learns to fill
+    pooled = MaskedMeanMax(dtype="float32", name="pooling")(states, padding_mask)
+    return classify(config, token_ids, pooled, num_classes, name)
 
 
 def classify(config: EncoderConfig, token_ids: Any, pooled: Any, num_classes: int, name: str) -> keras.Model:
     """End a model at what it has pooled: float32[batch, features] -> logits float32[batch, num_classes]."""
-    pooled = layers.Dropout(config.output_dropout)(pooled)
-    return keras.Model(token_ids, layers.Dense(num_classes, name="logits")(pooled), name=name)
+    pooled = layers.Dropout(config.output_dropout, dtype="float32")(pooled)
+    return keras.Model(token_ids, layers.Dense(num_classes, dtype="float32", name="logits")(pooled), name=name)

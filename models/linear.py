@@ -127,7 +127,10 @@ def build_linear(config: LinearConfig, *, vocabulary_size: int, num_classes: int
     """
     token_ids = keras.Input(shape=(None,), dtype="int32", name="token_ids")
     buckets = HashedNGrams(config.ngrams, config.num_buckets, name="ngrams")(token_ids)
-    logits = LogCountRatios(config.num_buckets, num_classes, config.base_weight, name="logits")(buckets)
+    # float32 in any precision: it adds up, which is what bfloat16 is bad at, and multiplies no matrices.
+    logits = LogCountRatios(config.num_buckets, num_classes, config.base_weight, dtype="float32", name="logits")(
+        buckets
+    )
     return keras.Model(token_ids, logits, name="linear")
 
 

@@ -63,7 +63,7 @@ def beside_ngrams(encoder: keras.Model, config: WideConfig, vocabulary_size: int
         config.ngram_config(), vocabulary_size=vocabulary_size, num_classes=num_classes, sequence_length=0
     )
     token_ids = keras.Input(shape=(None,), dtype="int32", name="token_ids")
-    logits = WeightedSum(name="logits")([encoder(token_ids), ngrams(token_ids)])
+    logits = WeightedSum(dtype="float32", name="logits")([encoder(token_ids), ngrams(token_ids)])
     return keras.Model(token_ids, logits, name=encoder.name)
 
 
