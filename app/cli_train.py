@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import json
 import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from app import __version__
+from app import cli_options as options
 from app.cli_output import (
     DEFAULT_ARTIFACTS,
     EXIT_FAILED,
@@ -41,36 +41,30 @@ DEMO_TEXTS = ["A small gem of a movie that defies classification.", "By the end,
 
 
 def train(
+    context: typer.Context,
     models: Annotated[
         list[str] | None,
         typer.Argument(help="linear, lstm, transformer (all three where none is named), cnn, gru, performer, fnet."),
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="A source (rotten-tomatoes, imdb), a CSV/TSV/JSONL/Parquet file, or a folder of classes."),
-    ] = None,
-    validation_data: Annotated[Path | None, typer.Option(help="File of the validation split.")] = None,
-    test_data: Annotated[Path | None, typer.Option(help="File of the test split.")] = None,
-    archive: Annotated[Path | None, typer.Option(help="imdb: the archive or unpacked folder to read.")] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the texts.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column of the labels.")] = None,
-    split_column: Annotated[str | None, typer.Option(help="Column that names each row's split.")] = None,
-    group_column: Annotated[str | None, typer.Option(help="Column whose values stay on one side of a split.")] = None,
-    slice_column: Annotated[
-        list[str] | None, typer.Option(help="Column to look at parts of the test split by; may be repeated.")
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the experiment and its exports; the data's by default.")
-    ] = None,
-    init: Annotated[list[str] | None, typer.Option(help="Run of valence pretrain to start from; repeatable.")] = None,
-    vectors: Annotated[Path | None, typer.Option(help="Word vectors to start from: word2vec, GloVe, .npy.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings, e.g. a run's config.toml.")] = None,
+    data: options.Data = None,
+    validation_data: options.ValidationData = None,
+    test_data: options.TestData = None,
+    archive: options.Archive = None,
+    text_column: options.TextColumn = None,
+    label_column: options.LabelColumn = None,
+    split_column: options.SplitColumn = None,
+    group_column: options.GroupColumn = None,
+    slice_column: options.SliceColumn = None,
+    name: options.Name = None,
+    init: options.Init = None,
+    vectors: options.Vectors = None,
+    config: options.Config = None,
     settings: Settings = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of weights, dropout and batch order.")] = None,
+    seed: options.Seed = None,
     seeds: Annotated[int | None, typer.Option(help="Train each model this often, with --seed, the next, ...")] = None,
-    deterministic: Annotated[bool, typer.Option("--deterministic", help="Repeat bit for bit; slower.")] = False,
-    long: Annotated[str | None, typer.Option(help="Long texts: truncate; or window, which reads them whole.")] = None,
-    class_weights: Annotated[str | None, typer.Option(help="balanced: rare classes weigh more; or none.")] = None,
+    deterministic: options.Deterministic = False,
+    long: options.Long = None,
+    class_weights: options.ClassWeights = None,
     gates: Annotated[
         Path | None, typer.Option(help="TOML file of what the best has to hold against the champion until now.")
     ] = None,
@@ -79,28 +73,9 @@ def train(
 ) -> None:
     """Train models on the same data, compare them, export the best."""
     console = open_console(as_json)
-    named = {
-        "data.source": data,
-        "data.name": name,
-        "data.validation": validation_data,
-        "data.test": test_data,
-        "data.archive": archive,
-        "data.text_column": text_column,
-        "data.label_column": label_column,
-        "data.split_column": split_column,
-        "data.group_column": group_column,
-        "data.slice_columns": slice_column or None,
-        "pipeline.long": long,
-        "fit.class_weights": class_weights,
-        "init.runs": init or None,
-        "init.vectors": vectors,
-        "seed": seed,
-        "seeds": seeds,
-        "deterministic": deterministic or None,
-    }
     limits = _gates(gates)
     _greet(console)
-    configs = _resolve(models or [], config, [*(settings or []), *as_settings(named)], artifacts)
+    configs = _resolve(models or [], config, options.as_overrides(context.params), artifacts)
     outcome = _run(configs, artifacts, _reporter(console), limits)
     if as_json:
         print_json(outcome.to_dict())
@@ -133,12 +108,6 @@ def demo(settings: Settings = None, artifacts: Artifacts = DEFAULT_ARTIFACTS, as
         ),
     )
     _exit_if_any_failed(outcome)
-
-
-def as_settings(named: dict[str, Any]) -> list[str]:
-    """Write options as `--set` would, to come after those given with it: a named option wins."""
-    values = {key: str(value) if isinstance(value, Path) else value for key, value in named.items()}
-    return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value is not None]
 
 
 def _resolve(models: Sequence[str], file: Path | None, overrides: Sequence[str], artifacts: Path) -> list[RunConfig]:

@@ -15,7 +15,8 @@ import typer
 from rich.console import Console
 from rich.padding import Padding
 
-from app.cli_output import next_commands
+from app import cli_options as options
+from app.cli_output import DEFAULT_ARTIFACTS, Artifacts, AsJson, Settings, next_commands
 from app.errors import RequestError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ EXIT_FAILED = 1
 
 
 def tune(
+    context: typer.Context,
     model: Annotated[
         str, typer.Argument(help="linear, lstm, transformer, cnn, gru, performer, fnet or one you added.")
     ],
@@ -39,66 +41,33 @@ def tune(
     trials: Annotated[
         int | None, typer.Option(min=1, help="At most so many trials, if the budget does not end before.")
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="A source (rotten-tomatoes, imdb), a CSV/TSV/JSONL/Parquet file, or a folder of classes."),
-    ] = None,
-    validation_data: Annotated[Path | None, typer.Option(help="File of the validation split.")] = None,
-    test_data: Annotated[Path | None, typer.Option(help="File of the test split, which no trial looks at.")] = None,
-    archive: Annotated[Path | None, typer.Option(help="imdb: the archive or unpacked folder to read.")] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the texts.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column of the labels.")] = None,
-    split_column: Annotated[str | None, typer.Option(help="Column that names each row's split.")] = None,
-    group_column: Annotated[str | None, typer.Option(help="Column whose values stay on one side of a split.")] = None,
-    slice_column: Annotated[
-        list[str] | None, typer.Option(help="Column that the file keeps for `train`, which looks at slices by it.")
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the experiment and of the file that is written; the data's by default.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings to start from.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value to start from, e.g. model.hidden_dim=64.")
-    ] = None,
-    init: Annotated[list[str] | None, typer.Option(help="Run of valence pretrain to start from; repeatable.")] = None,
-    vectors: Annotated[Path | None, typer.Option(help="Word vectors to start from: word2vec, GloVe, .npy.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of every trial's training, and of the search.")] = None,
-    deterministic: Annotated[bool, typer.Option("--deterministic", help="Repeat bit for bit; slower.")] = False,
-    long: Annotated[str | None, typer.Option(help="Long texts: truncate; or window, which reads them whole.")] = None,
-    class_weights: Annotated[str | None, typer.Option(help="balanced: rare classes weigh more; or none.")] = None,
-    artifacts: Annotated[
-        Path, typer.Option(envvar="VALENCE_ARTIFACTS", help="Folder of runs, exports and caches.")
-    ] = Path("artifacts"),
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on standard output, the rest on standard error.")
-    ] = False,
+    data: options.Data = None,
+    validation_data: options.ValidationData = None,
+    test_data: options.TestData = None,
+    archive: options.Archive = None,
+    text_column: options.TextColumn = None,
+    label_column: options.LabelColumn = None,
+    split_column: options.SplitColumn = None,
+    group_column: options.GroupColumn = None,
+    slice_column: options.SliceColumn = None,
+    name: options.Name = None,
+    config: options.Config = None,
+    settings: Settings = None,
+    init: options.Init = None,
+    vectors: options.Vectors = None,
+    seed: options.Seed = None,
+    deterministic: options.Deterministic = False,
+    long: options.Long = None,
+    class_weights: options.ClassWeights = None,
+    artifacts: Artifacts = DEFAULT_ARTIFACTS,
+    as_json: AsJson = False,
 ) -> None:
     """Search a model's settings on the validation split; started again, go on where it stopped."""
     stream = sys.stderr if as_json else sys.stdout
     console = Console(file=stream, width=None if stream.isatty() else PLAIN_WIDTH)
     seconds = parse_budget(budget)
-    named = {
-        "data.source": data,
-        "data.name": name,
-        "data.validation": validation_data,
-        "data.test": test_data,
-        "data.archive": archive,
-        "data.text_column": text_column,
-        "data.label_column": label_column,
-        "data.split_column": split_column,
-        "data.group_column": group_column,
-        "data.slice_columns": slice_column or None,
-        "pipeline.long": long,
-        "init.runs": init or None,
-        "init.vectors": vectors,
-        "fit.class_weights": class_weights,
-        "seed": seed,
-        "deterministic": deterministic or None,
-    }
     console.print("loading ...", highlight=False)
-    from app.cli_train import as_settings
-
-    start = _resolve(model, config, [*(settings or []), *as_settings(named)], artifacts)
+    start = _resolve(model, config, options.as_overrides(context.params), artifacts)
     from app.tuning import Budget, write_best
 
     tuned = _search(console, start, artifacts, Budget(seconds, trials))

@@ -13,9 +13,12 @@ class LazyAdamW(keras.optimizers.AdamW):
     """AdamW (Loshchilov & Hutter, 2019) whose work on a looked-up table grows with the batch, not with the table.
 
     Keras' own turns the gradient of an embedding into a dense one: with 30,000 pieces, or 2^18 buckets of n-grams, that
-    is most of a training step on a CPU. Here moments, weights and weight decay of a table change in the rows that the
-    batch looked up; every other variable is treated as by Keras. A row that is rarely used so keeps its momentum
-    until it is used again, as in the "lazy" Adam of TensorFlow Addons.
+    is most of a training step on a CPU. Here the weights, second moments and weight decay of a table change in the rows
+    that the batch looked up; every other variable is treated as by Keras.
+
+    Rows have no momentum. Under Keras a row that was looked up goes on moving by its momentum while no batch uses it,
+    ten times as far in all as in its first step; without momentum it goes that far at once. With momentum that waits
+    for the row's next batch, as in the "lazy" Adam of TensorFlow Addons, rare pieces learn ten times slower.
     """
 
     def __init__(self, *args: Any, global_clipnorm: float | None = None, **kwargs: Any) -> None:
@@ -42,15 +45,12 @@ class LazyAdamW(keras.optimizers.AdamW):
         if not isinstance(gradient, tf.IndexedSlices):
             super().update_step(gradient, variable, learning_rate)
             return
-        index, rows, values = self._get_variable_index(variable), gradient.indices, gradient.values
-        first, second = self._momentums[index].value, self._velocities[index].value
-        step = tf.cast(self.iterations.value + 1, variable.dtype)
-        rate = learning_rate * tf.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
-        momentum = self.beta_1 * tf.gather(first, rows) + (1 - self.beta_1) * values
-        velocity = self.beta_2 * tf.gather(second, rows) + (1 - self.beta_2) * tf.square(values)
-        first.scatter_update(tf.IndexedSlices(momentum, rows))
-        second.scatter_update(tf.IndexedSlices(velocity, rows))
-        change = rate * momentum / (tf.sqrt(velocity) + self.epsilon)
+        rows, values = gradient.indices, gradient.values
+        moments = self._velocities[self._get_variable_index(variable)].value
+        rate = learning_rate * tf.sqrt(1 - self.beta_2 ** tf.cast(self.iterations.value + 1, variable.dtype))
+        second = self.beta_2 * tf.gather(moments, rows) + (1 - self.beta_2) * tf.square(values)
+        moments.scatter_update(tf.IndexedSlices(second, rows))
+        change = rate * values / (tf.sqrt(second) + self.epsilon)
         decay = learning_rate * self.weight_decay * tf.gather(variable, rows)
         variable.scatter_sub(tf.IndexedSlices(change + decay, rows))
 

@@ -7,25 +7,15 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers, ops
-from pydantic import Field, PositiveInt
+from keras import ops
 
-from models.blocks import Positions, mixing_block, with_positions
-from models.ends import EncoderConfig, embed, pool_and_classify, stem
+from models.blocks import BlocksConfig, Positions, build_of_blocks
 
 
-class FNetConfig(EncoderConfig, frozen=True, extra="forbid"):
+class FNetConfig(BlocksConfig, frozen=True, extra="forbid"):
     """Sizes of the FNet classifier."""
 
-    learning_rate: float = Field(5e-4, gt=0)
-    weight_decay: float = Field(0.3, ge=0)
-    epochs: int = Field(4, ge=1)
-    num_layers: PositiveInt = 1
-    intermediate_dim: PositiveInt = 256
     positions: Positions = "learned"
-    piece_dropout: float = Field(0.2, ge=0, lt=1)
-    embedding_dropout: float = Field(0.3, ge=0, lt=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
 
 
 @keras.saving.register_keras_serializable("valence")
@@ -77,18 +67,11 @@ def build_fnet(config: FNetConfig, *, vocabulary_size: int, num_classes: int, se
 
     Source: Lee-Thorp et al., 2022, "FNet: mixing tokens with Fourier transforms"; normalisation first, unlike there.
     """
-    token_ids = keras.Input(shape=(None,), dtype="int32", name="token_ids")
-    padding_mask = keras.ops.not_equal(token_ids, 0)
-    inputs, padding_mask = stem(config, embed(config, token_ids, vocabulary_size), padding_mask)
-    states = layers.Dropout(config.embedding_dropout)(with_positions(config.positions, inputs, sequence_length))
-    for index in range(config.num_layers):
-        mixing = FourierMixing(name=f"block_{index}_mixing")
-
-        def mix(normalised: Any, mixing: FourierMixing = mixing) -> Any:
-            return mixing(normalised, padding_mask)
-
-        states = mixing_block(
-            states, mix, intermediate_dim=config.intermediate_dim, dropout=config.dropout, name=f"block_{index}"
-        )
-    states = layers.LayerNormalization(name="final_norm")(states)
-    return pool_and_classify(config, token_ids, states, padding_mask, num_classes, "fnet")
+    return build_of_blocks(
+        config,
+        lambda name: FourierMixing(name=name),
+        vocabulary_size=vocabulary_size,
+        num_classes=num_classes,
+        sequence_length=sequence_length,
+        name="fnet",
+    )

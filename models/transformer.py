@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import keras
 from keras import layers, ops
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import PositiveInt, model_validator
 
 from models.attention import TransformerBlock
-from models.blocks import Positions, with_positions
+from models.blocks import BlocksConfig, share_evenly, with_positions
 from models.config import Trial
-from models.ends import EncoderConfig, embed, pool_and_classify, stem
+from models.ends import embed, pool_and_classify, stem
 
 
-class TransformerConfig(EncoderConfig, frozen=True, extra="forbid"):
+class TransformerConfig(BlocksConfig, frozen=True, extra="forbid"):
     """Sizes of the Transformer classifier."""
 
-    learning_rate: float = Field(5e-4, gt=0)
-    weight_decay: float = Field(0.3, ge=0)
-    epochs: int = Field(4, ge=1)
-    num_layers: PositiveInt = 1
     num_heads: PositiveInt = 4
-    intermediate_dim: PositiveInt = 256
-    positions: Positions | Literal["rotary", "alibi"] = "learned"
-    """Where the blocks learn where a step stands: added to the embeddings, or, as the last two, in the attention."""
-    piece_dropout: float = Field(0.2, ge=0, lt=1)
-    embedding_dropout: float = Field(0.3, ge=0, lt=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _heads_share_the_dimensions(self) -> TransformerConfig:
-        if self.embedding_dim % self.num_heads:
-            raise ValueError(
-                f"num_heads must divide embedding_dim ({self.embedding_dim}), and {self.num_heads} does not"
-            )
+        share_evenly(self.num_heads, self.embedding_dim)
         return self
 
     @classmethod

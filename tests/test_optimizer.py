@@ -22,14 +22,26 @@ def slices(rows: list[int], values: list[list[float]]) -> tf.IndexedSlices:
     return tf.IndexedSlices(tf.constant(values), tf.constant(rows), tf.constant([4, 2]))
 
 
-def test_a_table_used_whole_moves_as_with_keras():
+def test_a_table_used_whole_moves_as_with_keras_without_momentum():
     own, reference = table(), table()
-    lazy, dense = LazyAdamW(**SETTINGS), keras.optimizers.AdamW(**SETTINGS)
+    lazy, dense = LazyAdamW(**SETTINGS), keras.optimizers.AdamW(**SETTINGS, beta_1=0.0)
     for step in range(3):
         gradient = np.cos(np.arange(8, dtype="float32") + step).reshape(4, 2)
         lazy.apply([slices([0, 1, 2, 3], gradient.tolist())], [own])
         dense.apply([tf.constant(gradient)], [reference])
     np.testing.assert_allclose(own.numpy(), reference.numpy(), rtol=1e-5)
+
+
+def test_a_row_used_once_goes_as_far_as_its_momentum_would_have_taken_it():
+    settings = {**SETTINGS, "weight_decay": 0.0}
+    own, reference = table(), table()
+    lazy, dense = LazyAdamW(**settings), keras.optimizers.AdamW(**settings)
+    for step in range(100):
+        used = 1.0 if step == 50 else 0.0
+        lazy.apply([slices([1] if used else [0], [[used, used]])], [own])
+        dense.apply([tf.constant([[0.0, 0.0], [used, used], [0.0, 0.0], [0.0, 0.0]])], [reference])
+    start = table().numpy()[1]
+    np.testing.assert_allclose(own.numpy()[1] - start, reference.numpy()[1] - start, rtol=0.1)
 
 
 def test_rows_that_no_batch_used_stay_as_they_are():
