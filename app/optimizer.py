@@ -12,7 +12,7 @@ import tensorflow as tf
 class LazyAdamW(keras.optimizers.AdamW):
     """AdamW (Loshchilov & Hutter, 2019) whose work on a looked-up table grows with the batch, not with the table.
 
-    Keras' own turns the gradient of an embedding into a dense one: with 30,000 pieces, or 2^18 buckets of n-grams, that
+    Keras' own turns the gradient of an embedding into a dense one: with 30,000 pieces, or 2^20 buckets of n-grams, that
     is most of a training step on a CPU. Here the weights, second moments and weight decay of a table change in the rows
     that the batch looked up; every other variable is treated as by Keras.
 

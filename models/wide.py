@@ -19,7 +19,7 @@ class WideConfig(ModelConfig, frozen=True, extra="forbid"):
     wide: bool = True
     """Let `linear`, trained by itself, answer beside the encoder. Without it the encoder answers alone."""
     wide_ngrams: int = Field(2, ge=1, le=len(MULTIPLIERS))
-    wide_buckets: int = Field(2**18, ge=2)
+    wide_buckets: int = Field(2**20, ge=2)
     wide_epochs: int = Field(8, ge=1)
     """Passes that the n-grams learn for, at most twice those of the encoder: one epoch is to be a quick try."""
 
