@@ -119,6 +119,8 @@ def _resolve(
     cache = artifacts / "cache"
     given["text"]["cache"] = cache
     archive = given["text"].get("archive")  # that of the task to leave out too
+    if given["text"]["source"] != "imdb" and "imdb" in leave_out:
+        given["text"].pop("archive", None)  # it is that task's alone
     config = resolve_pretraining(kind, settings, given, [_task(one, archive, cache) for one in leave_out])
     if init is None:
         return config

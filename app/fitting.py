@@ -110,7 +110,8 @@ def adapt_to(model: keras.Model, datasets: Datasets, config: RunConfig) -> None:
 def fit_alone(model: keras.Model, datasets: Datasets, config: RunConfig, told: _Told, interrupt: Interrupt) -> History:
     """Fit one network: schedule, running average, early stopping."""
     adapt_to(model, datasets, config)
-    total_steps = datasets.train.steps * config.model.epochs
+    epochs = epochs_of(config)
+    total_steps = datasets.train.steps * epochs
     model.compile(
         optimizer=make_optimizer(config, total_steps),
         loss=smoothed_cross_entropy(
@@ -131,13 +132,19 @@ def fit_alone(model: keras.Model, datasets: Datasets, config: RunConfig, told: _
     model.fit(
         datasets.train.training_batches(config.seed),
         validation_data=datasets.validation.labelled_batches(),
-        epochs=config.model.epochs,
+        epochs=epochs,
         callbacks=[WeightAverage(config.fit.averaging * total_steps), recorder, stopper],
         class_weight=class_weights(datasets.train.label_ids, config),
         shuffle=False,  # the pipeline shuffles; Keras warns unless told so
         verbose=0,
     )
     return recorder.history
+
+
+def epochs_of(config: RunConfig) -> int:
+    """Passes over the training split, which `app.training.settle` has set."""
+    assert config.model.epochs is not None
+    return config.model.epochs
 
 
 def make_optimizer(config: RunConfig, total_steps: int) -> keras.optimizers.Optimizer:
@@ -241,7 +248,7 @@ class _Recorder(keras.callbacks.Callback):
     def on_train_end(self, logs: dict | None = None) -> None:
         self.history.seconds = time.perf_counter() - self._started
         self.history.cpu_seconds = time.process_time() - self._cpu_started
-        if not self._interrupt.asked and len(self.history.loss) < self._config.model.epochs:
+        if not self._interrupt.asked and len(self.history.loss) < epochs_of(self._config):
             self.history.ended = "stopped early"
 
     def _stop_if_asked(self) -> None:
@@ -260,7 +267,7 @@ class _Recorder(keras.callbacks.Callback):
         self, step: int, loss: float, validation_loss: float | None = None, accuracy: float | None = None
     ) -> None:
         elapsed = time.perf_counter() - self._started
-        name, epochs, part = self._told.model_name, self._config.model.epochs, self._told.part
+        name, epochs, part = self._told.model_name, epochs_of(self._config), self._told.part
         self._told.listen(
             EpochReport(name, self._epoch, epochs, step, self._steps, loss, elapsed, validation_loss, accuracy, part)
         )

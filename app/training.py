@@ -142,6 +142,7 @@ def prepare(config: RunConfig, cache: Path, listener: Listening) -> Material:
 def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun:
     """Fit on train, calibrate on validation, evaluate on test, once: the whole life of one run."""
     datasets = material.datasets
+    config = settle(config, material)
     model, history = fitted(config, material, listen)
     model = portable_copy(model, config, material)  # from here on: what is evaluated is what is exported
     validation_logits = predict_logits(model, datasets.validation)
@@ -169,6 +170,7 @@ def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun
 
 def fitted(config: RunConfig, material: Material, listen: Listener) -> tuple[keras.Model, History]:
     """Build a network and fit it on train, and on validation how its parts count; the test split is not looked at."""
+    config = settle(config, material)
     make_repeatable(config)
     with built_for(config.fit.precision):
         model = build_model(config, material)
@@ -176,6 +178,11 @@ def fitted(config: RunConfig, material: Material, listen: Listener) -> tuple[ker
     history = fit(model, material.datasets, config, listen)
     weigh_parts(model, material.datasets.validation)
     return model, history
+
+
+def settle(config: RunConfig, material: Material) -> RunConfig:
+    """Return the configuration with what is left to the size of the training split: how often it is passed over."""
+    return config.model_copy(update={"model": config.model.settled(material.datasets.train.steps)})
 
 
 def weigh_parts(model: keras.Model, validation: Encoded) -> None:

@@ -18,9 +18,7 @@ Positions = Literal["learned", "sinusoidal"]
 class BlocksConfig(EncoderConfig, frozen=True, extra="forbid"):
     """Sizes of an encoder that is a stack of blocks."""
 
-    learning_rate: float = Field(5e-4, gt=0)
     weight_decay: float = Field(0.3, ge=0)
-    epochs: int = Field(4, ge=1)
     num_layers: PositiveInt = 1
     intermediate_dim: PositiveInt = 256
     positions: Positions | Literal["rotary", "alibi"] = "learned"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 from pydantic import BaseModel, Field
 
@@ -21,6 +22,18 @@ class Trial(Protocol):
         """Choose one of these values."""
 
 
+class Passes(NamedTuple):
+    """How many passes over the training split are enough: as many as take `steps`, within bounds."""
+
+    steps: int
+    fewest: int
+    most: int
+
+    def over(self, steps_per_pass: int) -> int:
+        """Return the number for a split of that many steps."""
+        return min(max(math.ceil(self.steps / steps_per_pass), self.fewest), self.most)
+
+
 class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Base of the configurations: each model file extends it with its own sizes and defaults."""
 
@@ -28,8 +41,15 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Peak of the schedule. It stands here, with what follows, because the best value is the architecture's."""
     weight_decay: float = Field(0.01, ge=0)
     """Of AdamW, times the learning rate at each step; biases and normalisation are left out."""
-    epochs: int = Field(5, ge=1)
-    """Passes over the training split, unless early stopping ends it before."""
+    epochs: int | None = Field(None, ge=1)
+    """Passes over the training split, unless early stopping ends it before; None: by its size, see `PASSES`."""
+
+    PASSES: ClassVar[Passes] = Passes(steps=600, fewest=3, most=12)
+    """Few rows make few steps, so they are passed over more often."""
+
+    def settled(self, steps_per_pass: int) -> Self:
+        """Return the configuration with its epochs for a training split of that many steps."""
+        return self if self.epochs else self.model_copy(update={"epochs": self.PASSES.over(steps_per_pass)})
 
     def portable(self) -> Self:
         """Return the configuration whose graph runs on any device; the weights stay the same."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 from keras import ops
 from pydantic import Field
 
-from models.config import ModelConfig, Trial
+from models.config import ModelConfig, Passes, Trial
 
 # One for each place in an n-gram, so that order counts.
 MULTIPLIERS = (1, 40_503, 2_654_435, 97_561, 15_485_863)
@@ -19,8 +19,7 @@ MULTIPLIERS = (1, 40_503, 2_654_435, 97_561, 15_485_863)
 class LinearConfig(ModelConfig, frozen=True, extra="forbid"):
     """Sizes of the n-gram classifier."""
 
-    learning_rate: float = Field(1e-2, gt=0)
-    epochs: int = Field(8, ge=1)
+    learning_rate: float = Field(0.03, gt=0)
     ngrams: int = Field(2, ge=1, le=len(MULTIPLIERS))
     """Longest n-gram, in pieces: 2 takes single pieces and pairs."""
     num_buckets: int = Field(2**20, ge=2)
@@ -31,6 +30,8 @@ class LinearConfig(ModelConfig, frozen=True, extra="forbid"):
     """Added to every count of a bucket before the ratio is taken."""
     base_weight: float = Field(0.3, ge=0)
     """Weight that every n-gram's log-count ratio has before any training."""
+
+    PASSES: ClassVar[Passes] = Passes(steps=1000, fewest=4, most=20)
 
     @classmethod
     def suggest(cls, trial: Trial) -> dict[str, Any]:

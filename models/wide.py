@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import keras
 from pydantic import Field
@@ -20,13 +20,18 @@ class WideConfig(ModelConfig, frozen=True, extra="forbid"):
     """Let `linear`, trained by itself, answer beside the encoder. Without it the encoder answers alone."""
     wide_ngrams: int = Field(2, ge=1, le=len(MULTIPLIERS))
     wide_buckets: int = Field(2**20, ge=2)
-    wide_epochs: int = Field(8, ge=1)
-    """Passes that the n-grams learn for, at most twice those of the encoder: one epoch is to be a quick try."""
+    wide_epochs: int | None = Field(None, ge=1)
+    """Passes that the n-grams learn for; None: by size, at most twice those given for the encoder."""
+
+    def settled(self, steps_per_pass: int) -> Self:
+        """Return the configuration with all its epochs: few for the encoder mean a quick try of the n-grams too."""
+        by_size = self.ngram_config().settled(steps_per_pass).epochs or 1
+        epochs = self.wide_epochs or (min(by_size, 2 * self.epochs) if self.epochs else by_size)
+        return super().settled(steps_per_pass).model_copy(update={"wide_epochs": epochs})
 
     def ngram_config(self) -> LinearConfig:
         """Return the configuration of the model beside the encoder."""
-        epochs = min(self.wide_epochs, 2 * self.epochs)
-        return LinearConfig(ngrams=self.wide_ngrams, num_buckets=self.wide_buckets, epochs=epochs)
+        return LinearConfig(ngrams=self.wide_ngrams, num_buckets=self.wide_buckets, epochs=self.wide_epochs)
 
 
 @keras.saving.register_keras_serializable("valence")
