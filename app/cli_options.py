@@ -14,20 +14,20 @@ Data = Annotated[
     typer.Option(help="A source (rotten-tomatoes, imdb), a CSV/TSV/JSONL/Parquet file, or a folder of classes."),
 ]
 ValidationData = Annotated[Path | None, typer.Option(help="File of the validation split.")]
-TestData = Annotated[Path | None, typer.Option(help="File of the test split.")]
+TestData = Annotated[Path | None, typer.Option(help="File of the test split, which nothing is chosen by.")]
 Archive = Annotated[Path | None, typer.Option(help="imdb: the archive or unpacked folder to read.")]
 TextColumn = Annotated[str | None, typer.Option(help="Column of the texts.")]
 LabelColumn = Annotated[str | None, typer.Option(help="Column of the labels.")]
 SplitColumn = Annotated[str | None, typer.Option(help="Column that names each row's split.")]
 GroupColumn = Annotated[str | None, typer.Option(help="Column whose values stay on one side of a split.")]
 SliceColumn = Annotated[
-    list[str] | None, typer.Option(help="Column to look at parts of the test split by; may be repeated.")
+    list[str] | None, typer.Option(help="Column that `train` looks at parts of the test split by; may be repeated.")
 ]
 Name = Annotated[str | None, typer.Option(help="Name of the experiment and of what is written; the data's by default.")]
 Init = Annotated[list[str] | None, typer.Option(help="Run of valence pretrain to start from; repeatable.")]
 Vectors = Annotated[Path | None, typer.Option(help="Word vectors to start from: word2vec, GloVe, .npy.")]
 Config = Annotated[Path | None, typer.Option(help="TOML file of settings, e.g. a run's config.toml.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of weights, dropout and batch order.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of weights, dropout, batch order and a search.")]
 Deterministic = Annotated[bool, typer.Option("--deterministic", help="Repeat bit for bit; slower.")]
 Long = Annotated[str | None, typer.Option(help="Long texts: truncate; or window, which reads them whole.")]
 ClassWeights = Annotated[str | None, typer.Option(help="balanced: rare classes weigh more; or none.")]

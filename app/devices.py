@@ -13,10 +13,8 @@ import tensorflow as tf
 logger = logging.getLogger("valence")
 
 Precision = Literal["auto", "float32", "mixed_bfloat16"]
-BFLOAT16_SINCE = (
-    8,
-    0,
-)  # the compute capability, from NVIDIA's table, of the first cores that multiply bfloat16 (Ampere)
+# Compute capability, from NVIDIA's table, of the first cores for bfloat16 (Ampere).
+BFLOAT16_SINCE = (8, 0)
 
 
 def let_memory_grow() -> None:
@@ -24,7 +22,7 @@ def let_memory_grow() -> None:
     for gpu in tf.config.list_physical_devices("GPU"):
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError as error:  # whoever initialised the GPU earlier in this process has decided
+        except (RuntimeError, ValueError) as error:  # whoever initialised the GPU earlier in this process has decided
             logger.warning("The memory of %s is taken as it was set up before: %s", gpu.name, error)
 
 

@@ -33,7 +33,7 @@ from app.run_records import (
 from app.serving.predictor import Predictor
 from app.serving.verification import VerificationError, verify
 from app.tracking import Run, Tracker
-from app.training import Material, prepare, train
+from app.training import Material, prepare, settle, train
 
 LATENCY_TEXTS = 50
 
@@ -157,7 +157,7 @@ def make_candidate(
     config: RunConfig, material: Material, tracker: Tracker, folder: Path, reporter: Reporter
 ) -> Candidate:
     """Train one model, once or with several seeds, and keep everything about it in one MLflow run and its children."""
-    name = config.model_name
+    name, config = config.model_name, settle(config, material)
     with tracker.run(experiment=material.splits.name, name=name) as run:
         log_start(run, config, material)
         log_material(run, material)

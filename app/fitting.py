@@ -74,6 +74,7 @@ def fit(model: keras.Model, datasets: Datasets, config: RunConfig, listen: Liste
 
     Raises:
         FloatingPointError: a loss is no longer finite, so there is nothing to keep.
+        ValueError: the configuration is not settled (`app.training.settle`).
     """
     keep_freed_memory()
     encoder, ngrams = encoder_and_ngrams(model)
@@ -142,8 +143,9 @@ def fit_alone(model: keras.Model, datasets: Datasets, config: RunConfig, told: _
 
 
 def epochs_of(config: RunConfig) -> int:
-    """Passes over the training split, which `app.training.settle` has set."""
-    assert config.model.epochs is not None
+    """Passes over the training split."""
+    if config.model.epochs is None:
+        raise ValueError(f"model.epochs of {config.model_name} is not set: app.training.settle sets it")
     return config.model.epochs
 
 

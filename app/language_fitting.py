@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from app.config import RunConfig
+from app.devices import let_memory_grow
 from app.errors import RequestError
 from app.fitting import ctrl_c, make_optimizer
 from app.initial_weights import Start, start_from, weights_of
@@ -62,6 +63,7 @@ def fit_language_model(
         PretrainingInterruptedError: Ctrl-C, after a checkpoint was kept.
         FloatingPointError: the loss is no longer finite.
     """
+    let_memory_grow()
     keras.utils.set_random_seed(config.seed)
     training, held_out = _cut(config, texts)
     learner = _Learner(config, texts, vocabulary_size, start)

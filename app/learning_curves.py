@@ -12,7 +12,7 @@ from app.config import RunConfig
 from app.fitting import Listener
 from app.initial_weights import with_file
 from app.metrics import Examples
-from app.training import Material, train
+from app.training import Material, settle, train
 from data.pipeline import make_datasets
 from data.vocabulary import learn_vocabulary
 
@@ -37,6 +37,7 @@ def learning_curve(
         RequestError: shares that do not rise to 1, or fewer than three.
         FloatingPointError: a training came to nothing.
     """
+    config = settle(config, material)
     test_ids = material.splits.test.label_ids
 
     def fit(rows: IntArray, seed: int) -> Examples:

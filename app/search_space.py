@@ -16,7 +16,16 @@ TRIAL_CODE: tuple[Path, ...] = (
     *sorted(Path(models.__path__[0]).glob("*.py")),
     *(
         Path(__file__).with_name(f"{name}.py")
-        for name in ("averaging", "calibration", "fitting", "fusion", "optimizer", "search_space", "training")
+        for name in (
+            "averaging",
+            "calibration",
+            "devices",
+            "fitting",
+            "fusion",
+            "optimizer",
+            "search_space",
+            "training",
+        )
     ),
 )
 """The code that decides what a trial is and what its figure comes to: networks with their spaces, and training."""

@@ -26,7 +26,7 @@ from app.run_records import log_epoch, log_material, log_start
 from app.search_space import choose, has_ngrams, with_settings, without_ngrams
 from app.studies import IS_START, RUN, SECONDS, Study, TrialRecord, open_study, subject_of
 from app.tracking import Run, Tracker
-from app.training import Listening, Material, fitted, predict_logits, prepare
+from app.training import Listening, Material, fitted, predict_logits, prepare, settle
 
 NOTE_SECONDS = 5.0  # between two notes of how long a trial has taken: what a killed process may forget
 
@@ -216,7 +216,7 @@ class _Search:
 
     def _begin(self, run: Run) -> None:
         run.set_tags({SEARCH: self.study.name})
-        log_start(run, self.config, self.material)
+        log_start(run, settle(self.config, self.material), self.material)
         log_material(run, self.material)
         self.study.parent_run = run.id
 
@@ -256,7 +256,7 @@ class _Search:
         Return whether Ctrl-C was pressed outside of `fit`, which takes what is pressed inside.
         """
         model = without_ngrams(choose(trial, self.config.model))
-        config = self.config.model_copy(update={"model": model, "seeds": 1})
+        config = settle(self.config.model_copy(update={"model": model, "seeds": 1}), self.material)
         interrupted = False
         with self.tracker.run(self.material.splits.name, f"trial {trial.number}", nested=True) as run:
             trial.set_user_attr(RUN, run.id)

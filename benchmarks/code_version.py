@@ -12,7 +12,17 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-OF_APP = ("training", "fitting", "fusion", "averaging", "optimizer", "calibration", "metrics", "initial_weights")
+OF_APP = (
+    "training",
+    "fitting",
+    "fusion",
+    "averaging",
+    "optimizer",
+    "devices",
+    "calibration",
+    "metrics",
+    "initial_weights",
+)
 """The modules of app that say what a trained model answers; those of models and data all do."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import keras
 import keras_hub
@@ -49,8 +49,8 @@ def build_of_blocks(
 ) -> keras.Model:
     """Token ids int32[batch, time <= sequence_length], 0 = padding -> logits float32[batch, num_classes].
 
-    `mixing` makes, given its name, what lets the steps of a block see each other: a layer that takes normalised states
-    float32[batch, time, dim] and their mask bool[batch, time], and returns states.
+    `mixing` makes, given the block's name, what lets the steps of a block see each other: a layer that takes normalised
+    states float32[batch, time, dim] and their mask bool[batch, time], and returns states.
     """
     token_ids = keras.Input(shape=(None,), dtype="int32", name="token_ids")
     # The mask goes by hand: Keras loses the implicit one at the first `a + b`.
@@ -64,7 +64,13 @@ def build_of_blocks(
 
 
 def with_positions(positions: str, states: Any, sequence_length: int) -> Any:
-    """Tell float32[batch, time <= sequence_length, dim] where each of its steps stands, as `Positions` has it."""
+    """Tell float32[batch, time <= sequence_length, dim] where each of its steps stands, as `Positions` has it.
+
+    Raises:
+        ValueError: `positions` is something else, such as what stands in an attention.
+    """
+    if positions not in get_args(Positions):
+        raise ValueError(f"positions = {positions!r} cannot be added: {', '.join(get_args(Positions))} can")
     if positions == "learned":
         return states + keras_hub.layers.PositionEmbedding(sequence_length, name="positions")(states)
     # Vaswani et al. scale by the root of the size: beside sines of amplitude 1 the pieces would be inaudible.
@@ -75,7 +81,7 @@ def with_positions(positions: str, states: Any, sequence_length: int) -> Any:
 def _block(states: Any, padding_mask: Any, mixing: Callable, config: BlocksConfig, name: str) -> Any:
     """Normalisation first, as in Xiong et al., 2020, "On layer normalization in the Transformer architecture"."""
     normalised = layers.LayerNormalization(name=f"{name}_mixing_norm")(states)
-    states = states + layers.Dropout(config.dropout)(mixing(f"{name}_mixing")(normalised, padding_mask))
+    states = states + layers.Dropout(config.dropout)(mixing(name)(normalised, padding_mask))
     hidden = layers.LayerNormalization(name=f"{name}_norm")(states)
     hidden = layers.Dense(config.intermediate_dim, activation="gelu", name=f"{name}_intermediate")(hidden)
     hidden = layers.Dense(states.shape[-1], name=f"{name}_output")(hidden)

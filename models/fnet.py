@@ -69,7 +69,7 @@ def build_fnet(config: FNetConfig, *, vocabulary_size: int, num_classes: int, se
     """
     return build_of_blocks(
         config,
-        lambda name: FourierMixing(name=name),
+        lambda name: FourierMixing(name=f"{name}_mixing"),
         vocabulary_size=vocabulary_size,
         num_classes=num_classes,
         sequence_length=sequence_length,

@@ -38,7 +38,15 @@ def build_gru(config: GRUConfig, *, vocabulary_size: int, num_classes: int, sequ
     inputs, padding_mask = stem(config, embedded, padding_mask)
     # The reset gate after the matrix product, unlike Cho et al.: the only form that cuDNN has, and with other biases
     # than theirs, so that the portable copy must take the same.
-    gru = layers.GRU(config.hidden_dim, return_sequences=True, reset_after=True, use_cudnn=config.use_cudnn, name="gru")
-    encoder = layers.Bidirectional(gru, name="encoder") if config.bidirectional else gru
+    # float32 in any precision: what is added up over all steps needs the digits, and cuDNN is sure to have it.
+    gru = layers.GRU(
+        config.hidden_dim,
+        return_sequences=True,
+        reset_after=True,
+        use_cudnn=config.use_cudnn,
+        dtype="float32",
+        name="gru",
+    )
+    encoder = layers.Bidirectional(gru, dtype="float32", name="encoder") if config.bidirectional else gru
     states = encoder(inputs, mask=padding_mask)
     return pool_and_classify(config, token_ids, states, padding_mask, num_classes, "gru")

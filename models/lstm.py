@@ -44,5 +44,7 @@ def build_lstm(config: LSTMConfig, *, vocabulary_size: int, num_classes: int, se
     padding_mask = keras.ops.not_equal(token_ids, 0)
     embedded = layers.Dropout(config.embedding_dropout)(embed(config, token_ids, vocabulary_size))
     inputs, padding_mask = stem(config, embedded, padding_mask)
-    states = FastLSTM(config.hidden_dim, config.bidirectional, config.use_cudnn, name="encoder")(inputs, padding_mask)
+    # float32 in any precision: what is added up over all steps needs the digits, and cuDNN is sure to have it.
+    lstm = FastLSTM(config.hidden_dim, config.bidirectional, config.use_cudnn, dtype="float32", name="encoder")
+    states = lstm(inputs, padding_mask)
     return pool_and_classify(config, token_ids, states, padding_mask, num_classes, "lstm")

@@ -32,7 +32,7 @@ def build_performer(
     """
     return build_of_blocks(
         config,
-        lambda name: FavorAttention(config.num_heads, config.num_features, name=name),
+        lambda name: FavorAttention(config.num_heads, config.num_features, name=f"{name}_attention"),
         vocabulary_size=vocabulary_size,
         num_classes=num_classes,
         sequence_length=sequence_length,

@@ -416,7 +416,7 @@ def with_changes(text: str, changes: str) -> str:
 
 
 def test_the_recipes_pass_the_project_s_own_tests(contributed: Path):
-    files = ["tests/test_models.py", "tests/test_metrics.py", "tests/test_parity.py"]
+    files = ["tests/test_models.py", "tests/test_devices.py", "tests/test_metrics.py", "tests/test_parity.py"]
     chosen = ["-k", "averaging or macro_recall or oracle or parity", "-p", "no:cacheprovider"]
     tested = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *files, *chosen], cwd=contributed, capture_output=True, text=True

@@ -41,7 +41,7 @@ def test_a_row_used_once_goes_as_far_as_its_momentum_would_have_taken_it():
         lazy.apply([slices([1] if used else [0], [[used, used]])], [own])
         dense.apply([tf.constant([[0.0, 0.0], [used, used], [0.0, 0.0], [0.0, 0.0]])], [reference])
     start = table().numpy()[1]
-    np.testing.assert_allclose(own.numpy()[1] - start, reference.numpy()[1] - start, rtol=0.1)
+    np.testing.assert_allclose(own.numpy()[1] - start, reference.numpy()[1] - start, rtol=0.15)
 
 
 def test_rows_that_no_batch_used_stay_as_they_are():
