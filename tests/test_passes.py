@@ -45,8 +45,8 @@ def test_ngrams_beside_an_encoder_have_passes_of_their_own(given: dict[str, int]
 
 
 def test_what_is_logged_has_the_number(reviews: Path, tmp_path: Path):
-    model = MODELS["lstm"].config(embedding_dim=8, hidden_dim=4, wide_buckets=512)
-    config = small_config("lstm", reviews).model_copy(update={"model": model})
+    model = MODELS["cnn"].config(embedding_dim=8, filters=4, widths=(2,), wide_buckets=512)
+    config = small_config("cnn", reviews).model_copy(update={"model": model})
     outcome = run_experiment([config], tmp_path, Silent())
     tracker, (candidate,) = Tracker(tmp_path), outcome.candidates
     written = tomllib.loads(tracker.fetch(candidate.run_id, "config.toml").read_text())
