@@ -45,7 +45,7 @@ def build(name: str, sizes: dict[str, Any], *, portable: bool = False) -> keras.
         states = FastLSTM(sizes["hidden_dim"], sizes["bidirectional"], use_cudnn=road)(states, mask)
         pooled = ops.max(ops.where(mask[:, :, None], states, -1e4), axis=1)
     else:
-        states = layers.Dropout(0.2)(_Positions(sizes["sequence_length"])(states))
+        states = layers.Dropout(0.2)(AddedPositions(sizes["sequence_length"])(states))
         for _ in range(sizes["num_layers"]):
             block = TransformerBlock(sizes["intermediate_dim"], sizes["num_heads"], dropout=0.1, inner_dropout=0.1)
             states = block(states, mask)
@@ -54,7 +54,7 @@ def build(name: str, sizes: dict[str, Any], *, portable: bool = False) -> keras.
     return keras.Model(token_ids, layers.Dense(1)(layers.Dropout(0.3)(pooled)))
 
 
-class _Positions(layers.Layer):
+class AddedPositions(layers.Layer):
     """Adds a learned vector for each place."""
 
     def __init__(self, length: int) -> None:
