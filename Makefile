@@ -39,7 +39,7 @@ $(READY): requirements.lock pyproject.toml
 	@echo "Setting up $(VENV) (once; about a minute, most of it downloads) ..."
 ifneq ($(UV),)
 	@test -x $(BIN)/python || uv venv --quiet --python "$$(command -v $(PYTHON))" $(VENV)
-	@uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements.lock
+	@uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --require-hashes -r requirements.lock
 	@uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 else
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -1,4 +1,4 @@
-"""An LSTM that trains fast on a CPU: compiled steps, a gradient written by hand, and weights as Keras lays them out."""
+"""An LSTM that is fast on a CPU: compiled steps to train, one operation to export, weights as Keras lays them out."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ class FastLSTM(layers.Layer):
     """One LSTM over time, or two in opposite directions with their states side by side.
 
     float32[batch, time, dim] and padding_mask bool[batch, time] (True = a piece, padding on the right) ->
-    float32[batch, time, units], or 2 * units when bidirectional. States at padding are zeros on the fast road and say
-    nothing on Keras' own: pool over the mask.
+    float32[batch, time, units], or 2 * units when bidirectional. States at padding are zeros on the compiled road and
+    say nothing on the others: pool over the mask.
 
     Weights, their order and their start are those of `keras.layers.LSTM`, or `Bidirectional` around it, and so are
     the results, to rounding. With `use_cudnn="auto"` a GPU, where one is seen, takes Keras' road with cuDNN, a CPU the
-    one below; `False` takes plain operations that any TensorFlow runs, for export. Source: Hochreiter & Schmidhuber,
-    1997, "Long short-term memory"; the forget gate's bias of one is from Gers et al., 2000, "Learning to forget".
+    compiled one below; `False` takes TensorFlow's operation for whole sequences, which has a kernel for either, for
+    export. Source: Hochreiter & Schmidhuber, 1997, "Long short-term memory"; the forget gate's bias of one is from
+    Gers et al., 2000, "Learning to forget".
     """
 
     def __init__(
@@ -53,8 +54,21 @@ class FastLSTM(layers.Layer):
 
     def call(self, states: Any, padding_mask: Any) -> Any:
         """Run over time."""
+        if self.use_cudnn is False and self.compute_dtype == "float32":
+            return self._in_one_operation(states, padding_mask)
         if not self.fast or tf.executing_eagerly():  # step by step there is no graph around the compiled part
             return self.keras_layer(states, mask=padding_mask)
+        return self._compiled(states, padding_mask)
+
+    def _in_one_operation(self, states: Any, padding_mask: Any) -> Any:
+        if not self.bidirectional:
+            return _block(self.keras_layer, states)
+        lengths = tf.reduce_sum(tf.cast(padding_mask, tf.int32), axis=1)
+        flipped = _block(self.keras_layer.backward_layer, tf.reverse_sequence(states, lengths, seq_axis=1))
+        forward = _block(self.keras_layer.forward_layer, states)
+        return tf.concat([forward, tf.reverse_sequence(flipped, lengths, seq_axis=1)], -1)
+
+    def _compiled(self, states: Any, padding_mask: Any) -> Any:
         if not self.bidirectional:
             return _run(self.keras_layer, states, padding_mask)
         # Flipped, a row starts with its padding. A padded step leaves a state of zeros behind, so the first real
@@ -70,6 +84,34 @@ class FastLSTM(layers.Layer):
         """Return the arguments that make this layer again."""
         own = {"units": self.units, "bidirectional": self.bidirectional, "use_cudnn": self.use_cudnn}
         return {**super().get_config(), **own}
+
+
+def _block(layer: layers.LSTM, states: Any) -> Any:
+    """The states of a built `keras.layers.LSTM` on float32[batch, time, dim], padding on the right left unmasked."""
+    cell = layer.cell
+    weights = tf.concat([tf.convert_to_tensor(cell.kernel), tf.convert_to_tensor(cell.recurrent_kernel)], axis=0)
+    nothing, no_peephole = tf.zeros([tf.shape(states)[0], layer.units]), tf.zeros([layer.units])
+    # Not BlockLSTMV2, which has the gates in Keras' order: its gradient in TensorFlow 2.21 takes them in this one's.
+    found = tf.raw_ops.BlockLSTM(
+        seq_len_max=tf.shape(states, tf.int64)[1],
+        x=tf.transpose(states, [1, 0, 2]),
+        cs_prev=nothing,
+        h_prev=nothing,
+        w=_in_its_order(weights),
+        wci=no_peephole,
+        wcf=no_peephole,
+        wco=no_peephole,
+        b=_in_its_order(tf.convert_to_tensor(cell.bias)),
+        forget_bias=0.0,
+        cell_clip=-1.0,
+    )
+    return tf.ensure_shape(tf.transpose(found.h, [1, 0, 2]), [states.shape[0], states.shape[1], layer.units])
+
+
+def _in_its_order(gates: Any) -> Any:
+    """Turn Keras' input, forget, candidate, output in the last axis into input, candidate, forget, output."""
+    enter, forget, candidate, leave = tf.split(gates, 4, axis=-1)
+    return tf.concat([enter, candidate, forget, leave], axis=-1)
 
 
 def _run(layer: layers.LSTM, states: Any, padding_mask: Any) -> Any:

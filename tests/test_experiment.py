@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 
@@ -241,14 +242,16 @@ def test_a_model_that_diverges_does_not_take_the_others_with_it(reviews, tmp_pat
     assert failed.data.tags["error"].startswith("FloatingPointError")
 
 
-def test_a_worse_model_does_not_take_the_champion_s_place(experiment, reviews):
+def test_a_worse_model_does_not_take_the_champion_s_place(experiment, reviews, tmp_path):
+    shutil.copytree(experiment.artifacts / "exports", tmp_path / "exports")
+    shutil.copy(experiment.artifacts / "mlflow.db", tmp_path / "mlflow.db")  # the run stays out of what others look at
     worse = small_config("lstm", reviews, "model.epochs=1", "model.learning_rate=1e-6", "model.wide=false")
-    outcome = run_experiment([worse], experiment.artifacts, Silent())
+    outcome = run_experiment([worse], tmp_path, Silent())
     assert not outcome.promotion.moved
     assert outcome.export is None
     assert "accuracy" in [gate.name for gate in outcome.promotion.refused_by]
     assert outcome.promotion.champion.run_id == experiment.outcome.best.run_id
-    champion = Tracker(experiment.artifacts).aliased_version("reviews", "champion")
+    champion = Tracker(tmp_path).aliased_version("reviews", "champion")
     assert champion.run_id == experiment.outcome.best.run_id
 
 

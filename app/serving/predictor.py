@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from app.serving.signatures import DEFAULT_SIGNATURE, Signature
 
 INPUT = "text"
 OUTPUTS = ("label", "confidence", "probabilities", "classes")
+# An LSTM's step is too small to be shared between cores: one batch alone leaves a part of them idle.
+BATCHES_AT_A_TIME = 1 + (os.cpu_count() or 1)
 
 
 class Predictor:
@@ -52,14 +56,16 @@ class Predictor:
         probabilities = np.empty((len(texts), len(self.label_names)), np.float32)
         confidence = np.empty(len(texts), np.float32)
         labels = [""] * len(texts)
-        # Texts of one batch are padded to the longest of them, so neighbours in length share a batch.
+        # Texts of one batch are padded to the longest of them, so neighbours in length share a batch. The longest go
+        # first: the batch that is waited for at the end is then a short one.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            answer = self._run([texts[row] for row in rows])
-            probabilities[rows], confidence[rows] = answer["probabilities"], answer["confidence"]
-            for row, label in zip(rows, answer["label"], strict=True):
-                labels[row] = label.decode()
+        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        with ThreadPoolExecutor(BATCHES_AT_A_TIME) as pool:
+            answers = pool.map(lambda rows: self._run([texts[row] for row in rows]), batches)
+            for rows, answer in zip(batches, answers, strict=True):
+                probabilities[rows], confidence[rows] = answer["probabilities"], answer["confidence"]
+                for row, label in zip(rows, answer["label"], strict=True):
+                    labels[row] = label.decode()
         return Predictions(labels, confidence, probabilities, self.label_names)
 
     def _run(self, texts: Sequence[str]) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from app.serving.status import Code, ServingError, invalid
 
 SLICE_ROWS = 64
 # Rows times the longest of them. A Transformer's attention over 1,024 tokens takes some 50 MB a text.
-SLICE_BYTES = 64 * 1024
+SLICE_BYTES = 128 * 1024
 CLASSIFIER_INPUT = "text"
 CLASSIFIER_OUTPUTS = frozenset({"label", "confidence", "probabilities", "classes"})
 
