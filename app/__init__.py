@@ -4,6 +4,6 @@ import os
 
 __version__ = "0.1.0"
 
-# TensorFlow reads it when it is loaded, and by itself takes oneDNN's kernels on some processors only. Where it does
-# not, they multiply large matrices twice as fast as Eigen's (docs/benchmarks.md); where it does, nothing changes.
+# TensorFlow reads it when it is loaded, so not in a program that imports TensorFlow first, and by itself takes oneDNN's
+# kernels on some processors only. On the others they multiply large matrices twice as fast (docs/log.md).
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

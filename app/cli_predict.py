@@ -84,9 +84,11 @@ def _predict_file(
     batch_size: int,
     load: Callable[[], Classifier],
 ) -> None:
+    from app.memory import keep_freed_memory
     from app.prediction_files import plan_file, predict_file
 
     plan = plan_file(source, target, text_column, overwrite=overwrite)
+    keep_freed_memory()
     console = Console(stderr=True)
     with Progress(*Progress.get_default_columns(), console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"{source.name}", total=plan.count)

@@ -14,7 +14,7 @@ def keep_freed_memory() -> bool:
 
     By default every tensor from 32 MB on is mapped anew from the system and unmapped after use, and each of its pages
     costs a fault: a step of training can spend a quarter of its time in them. The process stays as large as it ever
-    was, which is right for a training and wrong for a server.
+    was, which is right for a training or a file of predictions and wrong for a server.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:

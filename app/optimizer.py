@@ -51,8 +51,9 @@ class LazyAdamW(keras.optimizers.AdamW):
         second = self.beta_2 * tf.gather(moments, rows) + (1 - self.beta_2) * tf.square(values)
         moments.scatter_update(tf.IndexedSlices(second, rows))
         change = rate * values / (tf.sqrt(second) + self.epsilon)
-        decay = learning_rate * self.weight_decay * tf.gather(variable, rows)
-        variable.scatter_sub(tf.IndexedSlices(change + decay, rows))
+        if self._use_weight_decay(variable):
+            change += learning_rate * self.weight_decay * tf.gather(variable, rows)
+        variable.scatter_sub(tf.IndexedSlices(change, rows))
 
 
 def _sum_rows(gradient: tf.IndexedSlices) -> tf.IndexedSlices:

@@ -18,7 +18,7 @@ from data.sources.columns import find_column
 from data.sources.streams import PlacedRow, Row, stream_chunks, stream_rows
 
 # More than one batch at a time: the classifier can then put texts of like length into the same one.
-CHUNK_ROWS = 1024
+CHUNK_ROWS = 512
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Our side of speed.py: the layers, the training step and the exported graph of this project.
 
-As a worker (`speed_ours.py SIZES`) it answers requests like speed_torch.py; `speed_ours.py grow ...` measures one size
-in a process of its own and prints its time and its peak of memory.
+As a worker (`speed_ours.py SIZES`) it answers requests like speed_torch.py; `speed_ours.py length ...` and `rows ...`
+measure one size in a process of its own and print its time and its peak of memory.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import app  # noqa: F401, I001  before TensorFlow, for which it sets the environment as for every command
 
 import keras
 import numpy as np
@@ -25,6 +26,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from app.memory import keep_freed_memory
+from app.optimizer import LazyAdamW
 from app.prediction_files import plan_file, predict_file
 from app.serving.predictor import Predictor
 from data.pipeline import PipelineConfig, Tokenizer
@@ -68,19 +70,21 @@ class AddedPositions(layers.Layer):
         return states + self.places[: ops.shape(states)[1]]
 
 
-def make_step(model: keras.Model, batch_size: int, length: int, vocabulary_size: int) -> Callable[[], None]:
-    """Return one step as `fit` takes it: forward, backward, clip, Adam."""
-    two_labels = model.output_shape[-1] > 1
+def make_step(
+    model: keras.Model, batch_size: int, length: int, vocabulary_size: int, optimizer: keras.optimizers.Optimizer
+) -> Callable[[], None]:
+    """Return one step: forward, backward, clip, update."""
+    one_logit = model.output_shape[-1] == 1
     loss = (
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        if two_labels
-        else keras.losses.BinaryCrossentropy(from_logits=True)
+        keras.losses.BinaryCrossentropy(from_logits=True)
+        if one_logit
+        else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     )
-    model.compile(keras.optimizers.Adam(1e-3, global_clipnorm=1.0), loss)
+    model.compile(optimizer, loss)
     model.make_train_function()
     rng = np.random.default_rng(0)
     ids = rng.integers(2, vocabulary_size, (batch_size, length), dtype=np.int32)
-    targets = rng.integers(0, 2, batch_size).astype("int32" if two_labels else "float32")
+    targets = rng.integers(0, 2, batch_size).astype("float32" if one_logit else "int32")
     batches = iter(tf.data.Dataset.from_tensors((ids, targets)).repeat().prefetch(2))
     return lambda: ops.convert_to_numpy(model.train_function(batches)["loss"])
 
@@ -132,25 +136,29 @@ def serve(sizes: dict[str, Any]) -> None:
         if key not in made:
             model = build(request["model"], sizes, portable=request["what"] == "predict")
             if request["what"] == "train":
-                made[key] = make_step(model, sizes["batch_size"], sizes["sequence_length"], sizes["vocabulary_size"])
+                adam = keras.optimizers.Adam(1e-3, global_clipnorm=1.0)  # of whole tables, as the peer's
+                shape = (sizes["batch_size"], sizes["sequence_length"], sizes["vocabulary_size"])
+                made[key] = make_step(model, *shape, adam)
             else:
                 made[key] = make_prediction(model, sizes)
         print(json.dumps([_timed(made[key]) for _ in range(request["times"])]), flush=True)
 
 
 def grow_length(name: str, length: int, batch_size: int) -> dict[str, Any]:
-    """Time a step of a model of MODELS, at its own sizes, on rows of one length."""
+    """Time a step of an encoder of MODELS, at its own sizes and with the optimizer of `fit`, on rows of one length."""
     keep_freed_memory()
     entry = MODELS[name]
-    model = entry.build(entry.config(), vocabulary_size=8000, num_classes=2, sequence_length=length)
-    step = make_step(model, batch_size, length, 8000)
+    config = entry.config(wide=False)
+    model = entry.build(config, vocabulary_size=8000, num_classes=2, sequence_length=length)
+    optimizer = LazyAdamW(config.learning_rate, weight_decay=config.weight_decay, global_clipnorm=1.0)
+    step = make_step(model, batch_size, length, 8000, optimizer)
     first = _timed(step)
     return {"first": first, "seconds": [_timed(step) for _ in range(6)], "peak_mb": _peak()}
 
 
 def grow_rows(rows: int) -> dict[str, Any]:
     """Time the road from a file to batches of token ids: read, split, vocabulary, tokenise, one pass."""
-    from app.config import RunConfig
+    from app.config import resolve_config
     from app.training import prepare
 
     class Quiet:
@@ -162,7 +170,7 @@ def grow_rows(rows: int) -> dict[str, Any]:
         path = Path(folder) / "rows.csv"
         write_texts(path, rows)
         started = time.perf_counter()
-        config = RunConfig.model_validate({"model_name": "lstm", "data": {"source": str(path)}})
+        config = resolve_config("lstm", {}, data={"source": str(path)})
         material = prepare(config, Path(folder), Quiet())
         prepared = time.perf_counter() - started
         one_pass = _timed(lambda: [ids.shape for ids, _ in material.datasets.train.training_batches(0)])

@@ -20,10 +20,10 @@ class LSTMConfig(EncoderConfig, frozen=True, extra="forbid"):
     hidden_dim: PositiveInt = 64
     bidirectional: bool = True
     use_cudnn: Literal["auto", False] = "auto"
-    """`auto` trains with cuDNN's kernel where a GPU is seen, else with compiled steps; `False`: plain operations."""
+    """`auto` trains with cuDNN's kernel where a GPU is seen, else with compiled steps; `False`: in one operation."""
 
     def portable(self) -> Self:
-        """Return the same network on plain operations, whatever devices are seen while it is traced."""
+        """Return the same network on operations for any device, whatever devices are seen while it is traced."""
         return self.model_copy(update={"use_cudnn": False})
 
     @classmethod

@@ -289,6 +289,7 @@ def test_a_request_that_the_client_gave_up_is_not_worked_on(repository):
         second = stub.Predict.future(ask(), timeout=PATIENCE)
         time.sleep(0.2)  # it has to be on the way for there to be something to give up
         second.cancel()
+        time.sleep(1)  # and the server has to have heard of it
         service.gate.set()
         assert texts(first.result()) == [b"ABC"]
         assert stub.Predict(ask(), timeout=PATIENCE).outputs

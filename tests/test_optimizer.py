@@ -82,6 +82,15 @@ def test_weight_decay_leaves_what_it_is_told_to_leave():
     np.testing.assert_allclose([bias.numpy()[0], kernel.numpy()[0]], [1.0, 1 - 0.1 * 0.01])
 
 
+def test_a_looked_up_table_may_be_left_out_of_weight_decay_too():
+    optimizer = LazyAdamW(**SETTINGS)
+    optimizer.exclude_from_weight_decay(var_names=["still"])
+    still, table = tf.Variable([[1.0]], name="still"), tf.Variable([[1.0]], name="table")
+    nothing = tf.IndexedSlices(tf.zeros([1, 1]), tf.constant([0]), tf.constant([1, 1]))
+    optimizer.apply([nothing, nothing], [still, table])
+    np.testing.assert_allclose([still.numpy()[0, 0], table.numpy()[0, 0]], [1.0, 1 - 0.1 * 0.01])
+
+
 def test_a_table_that_is_not_looked_up_decays_as_any_other_weight():
     optimizer = LazyAdamW(**SETTINGS)
     positions = tf.Variable([[1.0]], name="embeddings")  # what keras_hub calls its learned positions

@@ -1,5 +1,6 @@
 """Texts to labels with a SavedModel, in the caller's order and without a server."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import tensorflow as tf
 
 from app.errors import RequestError
 from app.serving.predictor import Predictor
+from app.serving.status import Code, ServingError
 
 NAMES = ["negative", "neutral", "positive"]
 
@@ -148,3 +150,20 @@ def test_a_warm_up_record_that_fails_is_named(tmp_path):
     write_warm_up(tmp_path / "1", "nope")
     with pytest.raises(RequestError, match=r"tf_serving_warmup_requests, record 1: warm-up failed: .*nope"):
         Predictor(tmp_path / "1").servable.warm_up()
+
+
+def test_several_batches_are_worked_on_at_the_same_time_and_a_failure_in_one_is_told(predictor, monkeypatch):
+    both_there = threading.Barrier(2, timeout=30)
+    assert predictor.label_names  # asked once, in a run of its own
+    run = predictor.servable.run
+
+    def meeting(name, inputs):
+        both_there.wait()  # BrokenBarrierError where the other batch waits for this one
+        if b"bad" in inputs["text"]:
+            raise ServingError(Code.INTERNAL, "no answer to this")
+        return run(name, inputs)
+
+    monkeypatch.setattr(predictor.servable, "run", meeting)
+    assert predictor.predict(["a", "bb"], 1).labels == ["neutral", "positive"]
+    with pytest.raises(ServingError, match="no answer to this"):
+        predictor.predict(["a", "bad"], 1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -27,6 +25,11 @@ def built(bidirectional: bool, **arguments: object) -> FastLSTM:
     layer = FastLSTM(UNITS, bidirectional, **arguments)
     layer.build((None, None, DIM))
     return layer
+
+
+def traced(layer: FastLSTM) -> tf.types.experimental.GenericFunction:
+    """The layer inside a graph, as everywhere but in a notebook: outside of one Keras' own steps are taken."""
+    return tf.function(lambda states, mask: layer(states, mask), autograph=False)
 
 
 def keras_own(bidirectional: bool) -> keras.layers.Layer:
@@ -75,18 +78,19 @@ def test_weights_start_as_those_of_keras():
 
 
 def test_states_at_padding_are_zeros_on_the_fast_road():
-    states = built(bidirectional=True)(inputs(), tf.constant(MASK)).numpy()
+    states = traced(built(bidirectional=True))(inputs(), tf.constant(MASK)).numpy()
     assert (states[~MASK] == 0).all()
     assert (states[MASK] != 0).all()
 
 
+@pytest.mark.parametrize("use_cudnn", ["auto", False])
 @pytest.mark.parametrize("extra", [1, CHUNK, 2 * CHUNK - 5])
-def test_padding_changes_no_state(extra):
-    layer, short = built(bidirectional=True), inputs()
+def test_padding_changes_no_state(extra, use_cudnn):
+    run, short = traced(built(bidirectional=True, use_cudnn=use_cudnn)), inputs()
     long = tf.concat([short, tf.ones([ROWS, extra, DIM])], axis=1)
     mask = np.pad(MASK, [(0, 0), (0, extra)])
-    states = layer(long, tf.constant(mask))
-    np.testing.assert_allclose(states[:, :TIME], layer(short, tf.constant(MASK)), atol=1e-6)
+    states = run(long, tf.constant(mask)).numpy()[:, :TIME]
+    np.testing.assert_allclose(states[MASK], run(short, tf.constant(MASK)).numpy()[MASK], atol=1e-6)
 
 
 def test_the_graph_for_export_gives_the_same_in_one_operation():
@@ -109,8 +113,8 @@ def test_the_graph_for_export_gives_the_same_in_one_operation():
 
 def test_the_operation_of_an_export_has_a_kernel_for_every_device():
     found = {kernel.device_type for kernel in kernels.get_registered_kernels_for_op("BlockLSTM").kernel}
-    # Linux' build of TensorFlow holds the kernels for GPUs whether there is one or not.
-    assert found == ({"CPU", "GPU"} if sys.platform == "linux" else {"CPU"})
+    # A build for GPUs holds their kernels whether there is one or not.
+    assert found == ({"CPU", "GPU"} if tf.test.is_built_with_cuda() else {"CPU"})
 
 
 def test_a_gpu_takes_the_road_of_keras(monkeypatch):

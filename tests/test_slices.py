@@ -8,17 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.serving.signatures import Signature, TensorInfo
-from app.serving.slices import SLICE_BYTES, SLICE_ROWS, in_slices, is_classifier, slices
+from app.serving.slices import SLICE_AREA, SLICE_ROWS, in_slices, is_classifier, slices
 from app.serving.status import Code, ServingError
 
 
-@given(st.lists(st.integers(0, 3 * SLICE_BYTES), min_size=1, max_size=300))
+@given(st.lists(st.integers(0, 20_000), min_size=1, max_size=300))
 def test_every_row_is_in_one_slice_and_no_slice_is_too_large(lengths):
     parts = list(slices(lengths))
     assert sorted(row for part in parts for row in part) == list(range(len(lengths)))
     for part in parts:
         assert len(part) <= SLICE_ROWS
-        assert len(part) == 1 or len(part) * max(lengths[row] for row in part) <= SLICE_BYTES
+        assert len(part) == 1 or len(part) * max(lengths[row] for row in part) ** 2 <= SLICE_AREA
 
 
 def test_answers_come_back_in_the_order_of_the_texts():

@@ -14,11 +14,13 @@ from app.errors import RequestError
 from app.serving.predictions import Predictions
 from app.serving.servable import Servable
 from app.serving.signatures import DEFAULT_SIGNATURE, Signature
+from app.serving.slices import SLICE_ROWS
 
 INPUT = "text"
 OUTPUTS = ("label", "confidence", "probabilities", "classes")
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 # An LSTM's step is too small to be shared between cores: one batch alone leaves a part of them idle.
-BATCHES_AT_A_TIME = 1 + (os.cpu_count() or 1)
+BATCHES_AT_A_TIME = min(4, 1 + CORES)  # not more: each takes the memory of a batch
 
 
 class Predictor:
@@ -50,18 +52,19 @@ class Predictor:
         return tuple(name.decode() for name in classes)
 
     def predict(self, texts: Sequence[str], batch_size: int = 64) -> Predictions:
-        """Classify the texts, at most `batch_size` of them at a time."""
+        """Classify the texts in batches of at most `batch_size`, of which several are worked on at the same time."""
         if batch_size < 1:
             raise RequestError(f"batch_size is {batch_size}: allowed are whole numbers from 1")
         probabilities = np.empty((len(texts), len(self.label_names)), np.float32)
         confidence = np.empty(len(texts), np.float32)
         labels = [""] * len(texts)
-        # Texts of one batch are padded to the longest of them, so neighbours in length share a batch. The longest go
-        # first: the batch that is waited for at the end is then a short one.
+        # Texts of one batch are padded to the longest of them, so neighbours in length share a batch.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        size = min(batch_size, SLICE_ROWS)  # of more rows the servable would make several runs, one after the other
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
         with ThreadPoolExecutor(BATCHES_AT_A_TIME) as pool:
-            answers = pool.map(lambda rows: self._run([texts[row] for row in rows]), batches)
+            run = pool.map if len(batches) > 1 else map  # one batch need not wait for a thread to start
+            answers = run(lambda rows: self._run([texts[row] for row in rows]), batches)
             for rows, answer in zip(batches, answers, strict=True):
                 probabilities[rows], confidence[rows] = answer["probabilities"], answer["confidence"]
                 for row, label in zip(rows, answer["label"], strict=True):

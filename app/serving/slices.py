@@ -12,8 +12,9 @@ from app.serving.signatures import Signature
 from app.serving.status import Code, ServingError, invalid
 
 SLICE_ROWS = 64
-# Rows times the longest of them. A Transformer's attention over 1,024 tokens takes some 50 MB a text.
-SLICE_BYTES = 128 * 1024
+# Rows times the square of the longest one's bytes: what attention takes memory for. 64 texts of 256 pieces, or six of
+# 1,024, with some 50 MB each.
+SLICE_AREA = SLICE_ROWS * 1600**2
 CLASSIFIER_INPUT = "text"
 CLASSIFIER_OUTPUTS = frozenset({"label", "confidence", "probabilities", "classes"})
 
@@ -58,10 +59,10 @@ def in_slices(run: Run, timeout_ms: int = 0, max_rows: int | None = None) -> Run
 
 
 def slices(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """The row numbers, shortest first: at most `SLICE_ROWS` rows and `SLICE_BYTES` padded bytes a slice, or one row."""
+    """The row numbers, shortest first: at most `SLICE_ROWS` rows and `SLICE_AREA` a slice, or one row."""
     rows: list[int] = []
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if rows and (len(rows) == SLICE_ROWS or (len(rows) + 1) * lengths[row] > SLICE_BYTES):
+        if rows and (len(rows) == SLICE_ROWS or (len(rows) + 1) * lengths[row] ** 2 > SLICE_AREA):
             yield rows
             rows = []
         rows.append(row)
