@@ -37,9 +37,10 @@ clean:  ## remove .venv; runs and exports in artifacts/ stay
 $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Valence needs Python 3.11, 3.12 or 3.13; none is on the PATH." >&2; exit 2; }
 	@echo "Setting up $(VENV) (once; about a minute, most of it downloads) ..."
+# uv leaves compiling to the first import. Where that may write no bytecode, every process would compile everything anew.
 ifneq ($(UV),)
 	@test -x $(BIN)/python || uv venv --quiet --python "$$(command -v $(PYTHON))" $(VENV)
-	@uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --require-hashes -r requirements.lock
+	@uv pip install --quiet $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode) --python $(BIN)/python --no-deps --require-hashes -r requirements.lock
 	@uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 else
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
