@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from data.errors import DataError
 from data.sources.columns import find_column
 from data.sources.streams import PlacedRow, Row, stream_chunks, stream_rows
 
-# More than one batch at a time: the classifier can then put texts of like length into the same one.
-CHUNK_ROWS = 512
+# Many batches at a time: the classifier can then put texts of like length into the same one (docs/log.md).
+CHUNK_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -73,20 +74,33 @@ def predict_file(
     text and gets the model's answer to that; a blank one is asked as it is. The target comes into being whole
     or not at all, also when this is interrupted.
 
-    `on_progress` is called with the rows done and the rows in all, after every few hundred. Raises what the classifier
-    raises, and `DataError` when the source can no longer be read, or Parquet would lose digits of a number.
+    `on_progress` is called with the rows answered and the rows in all, after every few thousand. Raises what the
+    classifier raises, and `DataError` when the source can no longer be read, or Parquet would lose digits of a number.
     """
     added = answer_columns(plan.columns, classifier.label_names)
-    done = 0
+
+    def write_answers(chunk: Sequence[PlacedRow], answers: Sequence[Answer]) -> None:
+        write([_answered(row, added, answer) for (_, row), answer in zip(chunk, answers, strict=True)])
+
     with (
         _written_aside(plan.target) as part,
         open_writer(part, [*plan.columns, *added], _schema(plan, added)) as write,
+        ThreadPoolExecutor(1) as disk,  # while a chunk is asked, it writes the one before and reads the next
     ):
-        for chunk in stream_chunks(plan.source, max(CHUNK_ROWS, batch_size)):
+        chunks = stream_chunks(plan.source, max(CHUNK_ROWS, batch_size))
+        coming: Future[list[PlacedRow] | None] = disk.submit(next, chunks, None)
+        written: Future[None] | None = None
+        done = 0
+        while (chunk := coming.result()) is not None:
+            coming = disk.submit(next, chunks, None)
             answers = predict_texts(classifier, [_text(placed, plan.text_column) for placed in chunk], batch_size)
-            write([_answered(row, added, answer) for (_, row), answer in zip(chunk, answers, strict=True)])
+            if written:
+                written.result()  # what went wrong there is told here
+            written = disk.submit(write_answers, chunk, answers)
             done += len(chunk)
             on_progress(done, plan.count)
+        if written:
+            written.result()
     return done
 
 

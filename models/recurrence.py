@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
@@ -13,6 +14,8 @@ from keras import layers
 CHUNK = 16
 # Rows are padded to a multiple of this, for the same reason: every bucket of lengths ends with a smaller batch.
 ROWS = 64
+# The rows are run in halves, at the same time: a step's multiplication is too small for two threads to share.
+PARTS = 2
 
 
 @keras.saving.register_keras_serializable("valence")
@@ -122,11 +125,10 @@ def _run(layer: layers.LSTM, states: Any, padding_mask: Any) -> Any:
     mask = tf.pad(tf.transpose(tf.cast(padding_mask, tf.float32)), [[0, padding], [0, more_rows]])
     rows, dim = shape[0] + more_rows, states.shape[2]
     cell = layer.cell
-    hidden = recurrence(
-        tf.reshape(by_time, [-1, CHUNK, rows, dim]),
-        tf.reshape(mask, [-1, CHUNK, rows, 1]),
-        *(tf.convert_to_tensor(weight) for weight in (cell.kernel, cell.recurrent_kernel, cell.bias)),
-    )
+    weights = [tf.convert_to_tensor(weight) for weight in (cell.kernel, cell.recurrent_kernel, cell.bias)]
+    chunks, chunk_masks = tf.reshape(by_time, [-1, CHUNK, rows, dim]), tf.reshape(mask, [-1, CHUNK, rows, 1])
+    parts = zip(tf.split(chunks, PARTS, axis=2), tf.split(chunk_masks, PARTS, axis=2), strict=True)
+    hidden = tf.concat([recurrence(*part, *weights) for part in parts], axis=2)
     hidden = tf.reshape(hidden, [-1, rows, layer.units])[: shape[1], : shape[0]]
     return tf.ensure_shape(tf.transpose(hidden, [1, 0, 2]), [states.shape[0], states.shape[1], layer.units])
 
@@ -140,7 +142,7 @@ def recurrence(inputs: Any, mask: Any, kernel: Any, recurrent: Any, bias: Any) -
     float32[4 * units] with the gates in Keras' order: input, forget, candidate, output.
 
     TensorFlow's own gradient of a loop keeps every value of every step and multiplies for the weights' gradient at
-    each. This one keeps gates and cells, and multiplies once a chunk.
+    each. This one keeps gates and cells, and what has to wait for no step is one multiplication over all of them.
     """
     hidden, cells, gates = _forward(inputs, mask, kernel, recurrent, bias)
 
@@ -155,9 +157,13 @@ def recurrence(inputs: Any, mask: Any, kernel: Any, recurrent: Any, bias: Any) -
 def _forward(inputs: Any, mask: Any, kernel: Any, recurrent: Any, bias: Any) -> tuple:
     """Return the hidden states, and lists of the cells' and the gates' values, an entry a chunk."""
     chunks, rows, units = tf.shape(inputs)[0], tf.shape(inputs)[2], recurrent.shape[0]
+    factor = tf.constant(_halved(units))
+    # The inputs' part of all steps in one multiplication: only the state's part has to wait for the step before.
+    projected = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel * factor) + bias * factor
+    projected, recurrent = tf.reshape(projected, [chunks, CHUNK, rows, 4 * units]), recurrent * factor
 
     def step(chunk: Any, hidden: Any, cell: Any, *kept: Any) -> tuple:
-        found = _chunk_forward(inputs[chunk], mask[chunk], hidden, cell, kernel, recurrent, bias)
+        found = _chunk_forward(projected[chunk], mask[chunk], hidden, cell, recurrent)
         kept = tuple(_set(entries, chunk, value) for entries, value in zip(kept, found, strict=True))
         return (chunk + 1, found[0][-1], found[1][-1], *kept)
 
@@ -173,39 +179,44 @@ def _backward(
 ) -> tuple:
     """Return the gradients of inputs, kernel, recurrent kernel and bias, given that of the hidden states."""
     chunks, rows, units, dim = tf.shape(inputs)[0], tf.shape(inputs)[2], recurrent.shape[0], kernel.shape[0]
+    turned = tf.transpose(recurrent)
 
-    def step(chunk: Any, for_hidden: Any, for_cell: Any, for_inputs: Any, *weights: Any) -> tuple:
+    def step(chunk: Any, for_hidden: Any, for_cell: Any, for_bias: Any, for_gates: Any) -> tuple:
         before, known = tf.maximum(chunk - 1, 0), tf.cast(chunk > 0, tf.float32)
-        started = (hidden[before, -1] * known, _get(cells, before, units)[-1] * known)
-        values = (hidden[chunk], _get(cells, chunk, units), _get(gates, chunk, 4 * units))
-        for_chunk, for_hidden, for_cell, *added = _chunk_backward(
-            upstream[chunk], inputs[chunk], mask[chunk], *values, *started, for_hidden, for_cell, kernel, recurrent
-        )
-        weights = tuple(total + more for total, more in zip(weights, added, strict=True))
-        return (chunk - 1, for_hidden, for_cell, _set(for_inputs, chunk, for_chunk), *weights)
+        started = _get(cells, before, units)[-1] * known
+        values = (upstream[chunk], mask[chunk], _get(cells, chunk, units), _get(gates, chunk, 4 * units), started)
+        for_hidden, for_cell, found, added = _chunk_backward(*values, for_hidden, for_cell, turned)
+        return chunk - 1, for_hidden, for_cell, for_bias + added, _set(for_gates, chunk, found)
 
     start = tf.zeros([rows, units])
-    totals = (tf.zeros_like(kernel), tf.zeros_like(recurrent), tf.zeros([4 * units]))
-    loop = (chunks - 1, start, start, _reserve(chunks, dim), *totals)
-    _, _, _, for_inputs, *weights = tf.while_loop(lambda chunk, *_: chunk >= 0, step, loop)
-    return (_stack(for_inputs, dim), *weights)
+    loop = (chunks - 1, start, start, tf.zeros([4 * units]), _reserve(chunks, 4 * units))
+    _, _, _, for_bias, for_gates = tf.while_loop(lambda chunk, *_: chunk >= 0, step, loop)
+    # What no step had to wait for.
+    for_gates = tf.reshape(_stack(for_gates, 4 * units), [-1, 4 * units])
+    for_inputs = tf.reshape(tf.matmul(for_gates, kernel, transpose_b=True), tf.shape(inputs))
+    for_kernel = tf.matmul(tf.reshape(inputs, [-1, dim]), for_gates, transpose_a=True)
+    earlier = tf.pad(tf.reshape(hidden, [-1, units])[:-rows], [[rows, 0], [0, 0]])
+    for_recurrent = tf.matmul(earlier, for_gates, transpose_a=True)
+    return for_inputs, for_kernel, for_recurrent, for_bias
+
+
+def _halved(units: int) -> np.ndarray:
+    """One factor a gate, for one tanh for all of them: sigmoid(z) = tanh(z / 2) / 2 + 1 / 2."""
+    return np.repeat(np.array([0.5, 0.5, 1.0, 0.5], np.float32), units)
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _chunk_forward(inputs: Any, mask: Any, hidden: Any, cell: Any, kernel: Any, recurrent: Any, bias: Any) -> tuple:
+def _chunk_forward(projected: Any, mask: Any, hidden: Any, cell: Any, recurrent: Any) -> tuple:
     """CHUNK steps: hidden states, cells and gates, float32[CHUNK, batch, width] each."""
     units = recurrent.shape[0]
-    # The inputs' part of all steps in one multiplication: only the state's part has to wait for the step before.
-    projected = tf.reshape(tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel) + bias, [CHUNK, -1, 4 * units])
+    factor = _halved(units)
 
     def step(time: Any, hidden: Any, cell: Any, *kept: Any) -> tuple:
-        enter, forget, candidate, leave = tf.split(projected[time] + tf.matmul(hidden, recurrent), 4, axis=1)
-        enter, forget, leave = tf.sigmoid(enter), tf.sigmoid(forget), tf.sigmoid(leave)
-        candidate = tf.tanh(candidate)
+        gates = tf.tanh(projected[time] + tf.matmul(hidden, recurrent)) * factor + (1.0 - factor)
+        enter, forget, candidate, leave = tf.split(gates, 4, axis=1)
         cell = (forget * cell + enter * candidate) * mask[time]
         hidden = leave * tf.tanh(cell)  # also zeros at padding, where the cell is
-        values = (hidden, cell, tf.concat([enter, forget, candidate, leave], axis=1))
-        kept = tuple(array.write(time, value) for array, value in zip(kept, values, strict=True))
+        kept = tuple(array.write(time, value) for array, value in zip(kept, (hidden, cell, gates), strict=True))
         return (time + 1, hidden, cell, *kept)
 
     kept = [_array(width) for width in (units, units, 4 * units)]
@@ -217,48 +228,42 @@ def _chunk_forward(inputs: Any, mask: Any, hidden: Any, cell: Any, kernel: Any, 
 @tf.function(jit_compile=True, autograph=False)
 def _chunk_backward(
     upstream: Any,
-    inputs: Any,
     mask: Any,
-    hidden: Any,
     cells: Any,
     gates: Any,
-    hidden_before: Any,
     cell_before: Any,
     for_hidden: Any,
     for_cell: Any,
-    kernel: Any,
-    recurrent: Any,
+    turned: Any,
 ) -> tuple:
-    """The gradients of a chunk's inputs, of the state it started from, and of the weights, in that order.
+    """The gradients of the state that a chunk started from, of its gates' inputs, and their sum, that of the bias.
 
-    `for_hidden` and `for_cell` are those that the chunk after it handed back; the rest is as in `_chunk_forward`.
+    `for_hidden` and `for_cell` are those that the chunk after it handed back, `turned` is the recurrent kernel,
+    transposed; the rest is as in `_chunk_forward`.
     """
-    units, dim = recurrent.shape[0], kernel.shape[0]
-    earlier_cells = tf.concat([cell_before[None], cells[:-1]], axis=0)
-    earlier_hidden = tf.concat([hidden_before[None], hidden[:-1]], axis=0)
-    turned = tf.transpose(recurrent)
+    units = turned.shape[1]
+    # For all steps at once: by how much a gate's input moves the cell or, in the last gate, the state.
+    enter, forget, candidate, leave = tf.split(gates, 4, axis=2)
+    earlier, squashed = tf.concat([cell_before[None], cells[:-1]], axis=0), tf.tanh(cells)
+    through = leave * (1.0 - squashed * squashed) * mask
+    of_gates = [
+        candidate * enter * (1.0 - enter),
+        earlier * forget * (1.0 - forget),
+        enter * (1.0 - candidate * candidate),
+        squashed * leave * (1.0 - leave),  # zeros at padding, where the cell is zero
+    ]
+    slopes = tf.concat(of_gates, axis=2)
 
     def step(time: Any, for_hidden: Any, for_cell: Any, kept: Any) -> tuple:
-        enter, forget, candidate, leave = tf.split(gates[time], 4, axis=1)
-        squashed = tf.tanh(cells[time])
         for_hidden = for_hidden + upstream[time]
-        for_cell = (for_cell + for_hidden * leave * (1.0 - squashed * squashed)) * mask[time]
-        before_gates = [
-            for_cell * candidate * enter * (1.0 - enter),
-            for_cell * earlier_cells[time] * forget * (1.0 - forget),
-            for_cell * enter * (1.0 - candidate * candidate),
-            for_hidden * squashed * leave * (1.0 - leave),  # zeros at padding, where the cell is zero
-        ]
-        for_gates = tf.concat(before_gates, axis=1)
-        return time - 1, tf.matmul(for_gates, turned), for_cell * forget, kept.write(time, for_gates)
+        for_cell = for_cell * mask[time] + for_hidden * through[time]
+        for_gates = tf.concat([for_cell, for_cell, for_cell, for_hidden], axis=1) * slopes[time]
+        return time - 1, tf.matmul(for_gates, turned), for_cell * forget[time], kept.write(time, for_gates)
 
     loop = (CHUNK - 1, for_hidden, for_cell, _array(4 * units))
     _, for_hidden, for_cell, kept = tf.while_loop(lambda time, *_: time >= 0, step, loop, maximum_iterations=CHUNK)
-    for_gates = tf.reshape(kept.stack(), [-1, 4 * units])
-    for_inputs = tf.reshape(tf.matmul(for_gates, kernel, transpose_b=True), [CHUNK, -1, dim])
-    for_kernel = tf.matmul(tf.reshape(inputs, [-1, dim]), for_gates, transpose_a=True)
-    for_recurrent = tf.matmul(tf.reshape(earlier_hidden, [-1, units]), for_gates, transpose_a=True)
-    return for_inputs, for_hidden, for_cell, for_kernel, for_recurrent, tf.reduce_sum(for_gates, axis=0)
+    found = kept.stack()
+    return for_hidden, for_cell, found, tf.reduce_sum(found, axis=[0, 1])
 
 
 def _array(width: int) -> tf.TensorArray:

@@ -1,8 +1,11 @@
 """Files of texts to files of answers: the same rows, streamed, in any of the formats, whole or not at all."""
 
+import contextlib
 import datetime
+import errno
 import json
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import pytest
 
 from app.errors import RequestError
 from app.prediction_files import plan_file, predict_file
+from app.row_writers import open_writer
 from app.serving.predictions import Predictions
 from data.errors import DataError
 
@@ -264,7 +268,7 @@ def test_the_column_with_the_texts_can_be_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_rows_are_asked_and_written_chunk_by_chunk(tmp_path: Path, suffix: str) -> None:
-    frame = pd.DataFrame({"id": [str(i) for i in range(2500)], "text": ["x" * (i % 7) for i in range(2500)]})
+    frame = pd.DataFrame({"id": [str(i) for i in range(5000)], "text": ["x" * (i % 7) for i in range(5000)]})
     source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
     if suffix == ".parquet":
         frame.to_parquet(source)
@@ -276,20 +280,20 @@ def test_rows_are_asked_and_written_chunk_by_chunk(tmp_path: Path, suffix: str) 
     progress: list[tuple[int, int | None]] = []
 
     plan = plan_file(source, target)
-    assert (plan.count, classifier.calls) == (2500, [])
-    assert predict_file(classifier, plan, lambda done, total: progress.append((done, total))) == 2500
+    assert (plan.count, classifier.calls) == (5000, [])
+    assert predict_file(classifier, plan, lambda done, total: progress.append((done, total))) == 5000
 
-    assert [len(texts) for texts in classifier.calls] == [512, 512, 512, 512, 452]
-    assert progress == [(512, 2500), (1024, 2500), (1536, 2500), (2048, 2500), (2500, 2500)]
+    assert [len(texts) for texts in classifier.calls] == [2048, 2048, 904]
+    assert progress == [(2048, 5000), (4096, 5000), (5000, 5000)]
     assert [row["id"] for row in read(target)] == frame["id"].tolist()
-    assert [row["label"] for row in read(target)] == [["even", "odd"][i % 7 % 2] for i in range(2500)]
+    assert [row["label"] for row in read(target)] == [["even", "odd"][i % 7 % 2] for i in range(5000)]
 
 
 def test_a_large_batch_is_given_whole(tmp_path: Path) -> None:
-    source = write(tmp_path / "in.csv", "text\n" + "a\n" * 1500)
+    source = write(tmp_path / "in.csv", "text\n" + "a\n" * 4500)
     classifier = EvenOdd()
-    predict_file(classifier, plan_file(source, tmp_path / "out.csv"), ignore, batch_size=1000)
-    assert [len(texts) for texts in classifier.calls] == [1000, 500]
+    predict_file(classifier, plan_file(source, tmp_path / "out.csv"), ignore, batch_size=3000)
+    assert [len(texts) for texts in classifier.calls] == [3000, 1500]
 
 
 def test_parquet_of_many_chunks_has_few_row_groups(tmp_path: Path) -> None:
@@ -310,15 +314,58 @@ def test_a_failure_half_way_leaves_nothing_behind(tmp_path: Path, suffix: str, f
                 raise failure
             return super().predict(texts, batch_size)
 
-    source = write(tmp_path / "in.csv", "text\n" + "a\n" * 600)
+    source = write(tmp_path / "in.csv", "text\n" + "a\n" * 3000)
     plan = plan_file(source, tmp_path / f"out{suffix}")
     with pytest.raises(type(failure)):
         predict_file(FailsLater(), plan, ignore)
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 
 
+def test_a_failure_to_write_is_told_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def open_full(path: Path, *_: Any) -> Iterator[Callable[[Sequence[Any]], None]]:
+        def write(rows: Sequence[Any]) -> None:
+            raise OSError(errno.ENOSPC, f"no room for {len(rows)} rows")
+
+        path.touch()
+        yield write
+
+    monkeypatch.setattr("app.prediction_files.open_writer", open_full)
+    for rows in (1, 3000):  # the last chunk's failure has nobody after it to be told to
+        source = write(tmp_path / "in.csv", "text\n" + "a\n" * rows)
+        with pytest.raises(OSError, match="no room for"):
+            predict_file(EvenOdd(), plan_file(source, tmp_path / "out.csv"), ignore)
+        assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_answers_are_written_while_the_next_rows_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    second_is_asked, waited = threading.Event(), []
+
+    @contextlib.contextmanager
+    def open_patient(*arguments: Any) -> Iterator[Callable[[Sequence[Any]], None]]:
+        with open_writer(*arguments) as write:
+
+            def wait_and_write(rows: Sequence[Any]) -> None:
+                waited.append(second_is_asked.wait(30))
+                write(rows)
+
+            yield wait_and_write
+
+    class Tells(EvenOdd):
+        def predict(self, texts: Sequence[str], batch_size: int = 64) -> Predictions:
+            if self.calls:
+                second_is_asked.set()
+            return super().predict(texts, batch_size)
+
+    monkeypatch.setattr("app.prediction_files.open_writer", open_patient)
+    source = write(tmp_path / "in.csv", "text\n" + "a\n" * 3000)
+    predict_file(Tells(), plan_file(source, tmp_path / "out.csv"), ignore)
+    assert waited == [True, True]
+    assert len(read(tmp_path / "out.csv")) == 3000
+
+
 def test_the_target_is_there_only_when_it_is_whole(tmp_path: Path) -> None:
-    source, target = write(tmp_path / "in.csv", "text\n" + "a\n" * 600), tmp_path / "out.csv"
+    source, target = write(tmp_path / "in.csv", "text\n" + "a\n" * 3000), tmp_path / "out.csv"
     was_there: list[bool] = []
     predict_file(EvenOdd(), plan_file(source, target), lambda done, total: was_there.append(target.exists()))
     assert (was_there, target.exists()) == ([False, False], True)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from app.errors import RequestError
-from app.serving.predictor import Predictor
+from app.serving.predictor import Predictor, roughly_pieces
 from app.serving.status import Code, ServingError
 
 NAMES = ["negative", "neutral", "positive"]
@@ -167,3 +167,24 @@ def test_several_batches_are_worked_on_at_the_same_time_and_a_failure_in_one_is_
     assert predictor.predict(["a", "bb"], 1).labels == ["neutral", "positive"]
     with pytest.raises(ServingError, match="no answer to this"):
         predictor.predict(["a", "bad"], 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [("", 0), ("one", 0), ("two words", 1), ("it's late, isn't it?", 7), ("很好看。", 4), ("naïve", 0), ("a\x00b", 1)],
+)
+def test_pieces_are_guessed_from_what_stands_between_words(text, pieces):
+    assert roughly_pieces(text.encode()) == pieces
+
+
+def test_a_batch_holds_texts_of_as_many_pieces_whatever_their_letters(predictor, monkeypatch):
+    asked, run = [], predictor.servable.run
+    assert predictor.label_names
+
+    def listening(name, inputs):
+        asked.append(sorted(inputs["text"].tolist()))
+        return run(name, inputs)
+
+    monkeypatch.setattr(predictor.servable, "run", listening)
+    predictor.predict(["incomprehensibilities", "a b c d", "unquestionably so", "x y z w"], 2)
+    assert sorted(asked) == [[b"a b c d", b"x y z w"], [b"incomprehensibilities", b"unquestionably so"]]
