@@ -32,7 +32,9 @@ def predict(
     ] = None,
     model_name: Annotated[str | None, typer.Option("--model_name", "--model-name", help="Which export to ask.")] = None,
     url: Annotated[str | None, typer.Option(help="Ask a server instead: http://host:port.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts that are answered together.")] = 64,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Texts that are answered together. Here 128 at most, of a server 64.")
+    ] = None,
     artifacts: Annotated[
         Path, typer.Option(envvar="VALENCE_ARTIFACTS", help="Folder of runs, exports and caches.")
     ] = Path("artifacts"),
@@ -81,7 +83,7 @@ def _predict_file(
     target: Path,
     text_column: str | None,
     overwrite: bool,
-    batch_size: int,
+    batch_size: int | None,
     load: Callable[[], Classifier],
 ) -> None:
     from app.memory import keep_freed_memory

@@ -11,7 +11,6 @@ import numpy as np
 from app.errors import RequestError
 from app.serving.predictions import Predictions
 
-BATCH_SIZE = 64
 READ_BYTES = 64 * 1024
 
 
@@ -22,8 +21,8 @@ class Classifier(Protocol):
     def label_names(self) -> tuple[str, ...]:
         """The names of the columns of `probabilities`, in order."""
 
-    def predict(self, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> Predictions:
-        """Classify the texts, at most `batch_size` of them at a time; the empty text has an answer too."""
+    def predict(self, texts: Sequence[str], batch_size: int | None = None) -> Predictions:
+        """Classify the texts, at most `batch_size` of them at a time (None: as many as is fast), "" among them."""
 
 
 class Answer(TypedDict):
@@ -35,7 +34,7 @@ class Answer(TypedDict):
     probabilities: dict[str, float]
 
 
-def predict_texts(classifier: Classifier, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> list[Answer]:
+def predict_texts(classifier: Classifier, texts: Sequence[str], batch_size: int | None = None) -> list[Answer]:
     """Answer each text, in order."""
     predictions = classifier.predict(texts, batch_size)
     columns = (
@@ -55,7 +54,7 @@ def predict_texts(classifier: Classifier, texts: Sequence[str], batch_size: int 
     ]
 
 
-def predict_stream(classifier: Classifier, stream: BinaryIO, batch_size: int = BATCH_SIZE) -> Iterator[Answer]:
+def predict_stream(classifier: Classifier, stream: BinaryIO, batch_size: int | None = None) -> Iterator[Answer]:
     """Answer each line of a stream such as `sys.stdin.buffer` as soon as it has come."""
     for texts in read_texts(stream):
         yield from predict_texts(classifier, texts, batch_size)

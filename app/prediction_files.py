@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow
 
 from app.errors import RequestError
-from app.prediction import BATCH_SIZE, Answer, Classifier, predict_texts
+from app.prediction import Answer, Classifier, predict_texts
 from app.row_writers import WRITABLE, open_writer, parquet_schema
 from data.errors import DataError
 from data.sources.columns import find_column
@@ -65,7 +64,7 @@ def predict_file(
     classifier: Classifier,
     plan: FilePlan,
     on_progress: Callable[[int, int], None],
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
 ) -> int:
     """Write the source's rows to the target, in order, each with its answer; return how many they are.
 
@@ -74,33 +73,20 @@ def predict_file(
     text and gets the model's answer to that; a blank one is asked as it is. The target comes into being whole
     or not at all, also when this is interrupted.
 
-    `on_progress` is called with the rows answered and the rows in all, after every few thousand. Raises what the
+    `on_progress` is called with the rows done and the rows in all, after every few thousand. Raises what the
     classifier raises, and `DataError` when the source can no longer be read, or Parquet would lose digits of a number.
     """
     added = answer_columns(plan.columns, classifier.label_names)
-
-    def write_answers(chunk: Sequence[PlacedRow], answers: Sequence[Answer]) -> None:
-        write([_answered(row, added, answer) for (_, row), answer in zip(chunk, answers, strict=True)])
-
+    done = 0
     with (
         _written_aside(plan.target) as part,
         open_writer(part, [*plan.columns, *added], _schema(plan, added)) as write,
-        ThreadPoolExecutor(1) as disk,  # while a chunk is asked, it writes the one before and reads the next
     ):
-        chunks = stream_chunks(plan.source, max(CHUNK_ROWS, batch_size))
-        coming: Future[list[PlacedRow] | None] = disk.submit(next, chunks, None)
-        written: Future[None] | None = None
-        done = 0
-        while (chunk := coming.result()) is not None:
-            coming = disk.submit(next, chunks, None)
+        for chunk in stream_chunks(plan.source, max(CHUNK_ROWS, batch_size or 0)):
             answers = predict_texts(classifier, [_text(placed, plan.text_column) for placed in chunk], batch_size)
-            if written:
-                written.result()  # what went wrong there is told here
-            written = disk.submit(write_answers, chunk, answers)
+            write([_answered(row, added, answer) for (_, row), answer in zip(chunk, answers, strict=True)])
             done += len(chunk)
             on_progress(done, plan.count)
-        if written:
-            written.result()
     return done
 
 

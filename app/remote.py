@@ -15,6 +15,7 @@ from app.errors import RequestError
 from app.serving.predictions import Predictions
 
 TIMEOUT_SECONDS = 60.0
+REQUEST_TEXTS = 64  # what TensorFlow Serving, as docs/deployment.md sets it up on a CPU, takes in one request
 URL_FORMS = "http://host:port or http://host:port/v1/models/NAME"
 
 # A prefix before /v1 is what a proxy in front of the server may ask for.
@@ -50,8 +51,9 @@ class RemoteClassifier:
         # An answer to no text holds no names: it takes one text to read them.
         return self._ask([""]).label_names
 
-    def predict(self, texts: Sequence[str], batch_size: int = 64) -> Predictions:
+    def predict(self, texts: Sequence[str], batch_size: int | None = None) -> Predictions:
         """Classify the texts with one request for every `batch_size` of them."""
+        batch_size = REQUEST_TEXTS if batch_size is None else batch_size
         if batch_size < 1:
             raise RequestError(f"batch_size is {batch_size}: allowed are whole numbers from 1")
         answers = [self._ask(texts[start : start + batch_size]) for start in range(0, len(texts), batch_size)]

@@ -69,7 +69,7 @@ def ask(version_folder: Path, name: str, rows: LabelledTexts) -> Answers:
     temperature = told_temperature(version_folder) or 1.0
     predictor = Predictor(version_folder)
     label_names = predictor.label_names
-    probabilities = predictor.predict(rows.texts, BATCH).probabilities.astype(np.float64)
+    probabilities = predictor.predict(rows.texts).probabilities.astype(np.float64)
     num_tokens, unknown_share, truncated = _statistics(predictor, rows.texts)
     return Answers(
         name=name,

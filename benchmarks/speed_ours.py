@@ -70,6 +70,13 @@ class AddedPositions(layers.Layer):
         return states + self.places[: ops.shape(states)[1]]
 
 
+class DenseAdam(keras.optimizers.Adam):
+    """Adds the rows of a table's gradient up once; Keras does it for the norm, and for the update again."""
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        super().apply([tf.convert_to_tensor(gradient) for gradient in grads], trainable_variables)
+
+
 def make_step(
     model: keras.Model, batch_size: int, length: int, vocabulary_size: int, optimizer: keras.optimizers.Optimizer
 ) -> Callable[[], None]:
@@ -97,7 +104,7 @@ def make_prediction(model: keras.Model, sizes: dict[str, Any]) -> Callable[[], N
 
     def predict() -> None:
         plan = plan_file(Path(sizes["texts"]), Path(sizes["answers"]), overwrite=True)
-        predict_file(predictor, plan, lambda done, count: None, sizes["predict_batch_size"])
+        predict_file(predictor, plan, lambda done, count: None)
 
     return predict
 
@@ -136,7 +143,7 @@ def serve(sizes: dict[str, Any]) -> None:
         if key not in made:
             model = build(request["model"], sizes, portable=request["what"] == "predict")
             if request["what"] == "train":
-                adam = keras.optimizers.Adam(1e-3, global_clipnorm=1.0)  # of whole tables, as the peer's
+                adam = DenseAdam(1e-3, global_clipnorm=1.0)  # of whole tables, as the peer's
                 shape = (sizes["batch_size"], sizes["sequence_length"], sizes["vocabulary_size"])
                 made[key] = make_step(model, *shape, adam)
             else:

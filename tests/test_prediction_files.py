@@ -1,11 +1,8 @@
 """Files of texts to files of answers: the same rows, streamed, in any of the formats, whole or not at all."""
 
-import contextlib
 import datetime
-import errno
 import json
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,6 @@ import pytest
 
 from app.errors import RequestError
 from app.prediction_files import plan_file, predict_file
-from app.row_writers import open_writer
 from app.serving.predictions import Predictions
 from data.errors import DataError
 
@@ -319,49 +315,6 @@ def test_a_failure_half_way_leaves_nothing_behind(tmp_path: Path, suffix: str, f
     with pytest.raises(type(failure)):
         predict_file(FailsLater(), plan, ignore)
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
-
-
-def test_a_failure_to_write_is_told_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    @contextlib.contextmanager
-    def open_full(path: Path, *_: Any) -> Iterator[Callable[[Sequence[Any]], None]]:
-        def write(rows: Sequence[Any]) -> None:
-            raise OSError(errno.ENOSPC, f"no room for {len(rows)} rows")
-
-        path.touch()
-        yield write
-
-    monkeypatch.setattr("app.prediction_files.open_writer", open_full)
-    for rows in (1, 3000):  # the last chunk's failure has nobody after it to be told to
-        source = write(tmp_path / "in.csv", "text\n" + "a\n" * rows)
-        with pytest.raises(OSError, match="no room for"):
-            predict_file(EvenOdd(), plan_file(source, tmp_path / "out.csv"), ignore)
-        assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
-
-
-def test_answers_are_written_while_the_next_rows_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    second_is_asked, waited = threading.Event(), []
-
-    @contextlib.contextmanager
-    def open_patient(*arguments: Any) -> Iterator[Callable[[Sequence[Any]], None]]:
-        with open_writer(*arguments) as write:
-
-            def wait_and_write(rows: Sequence[Any]) -> None:
-                waited.append(second_is_asked.wait(30))
-                write(rows)
-
-            yield wait_and_write
-
-    class Tells(EvenOdd):
-        def predict(self, texts: Sequence[str], batch_size: int = 64) -> Predictions:
-            if self.calls:
-                second_is_asked.set()
-            return super().predict(texts, batch_size)
-
-    monkeypatch.setattr("app.prediction_files.open_writer", open_patient)
-    source = write(tmp_path / "in.csv", "text\n" + "a\n" * 3000)
-    predict_file(Tells(), plan_file(source, tmp_path / "out.csv"), ignore)
-    assert waited == [True, True]
-    assert len(read(tmp_path / "out.csv")) == 3000
 
 
 def test_the_target_is_there_only_when_it_is_whole(tmp_path: Path) -> None:

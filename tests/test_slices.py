@@ -31,7 +31,7 @@ def test_answers_come_back_in_the_order_of_the_texts():
     texts = np.array([b"x" * (7 * row % 101) for row in range(150)], object)
     answer = in_slices(run)({"text": texts})
     assert answer["length"].tolist() == [len(text) for text in texts]
-    assert seen == [64, 64, 22]
+    assert seen == [128, 22]
 
 
 def test_the_slices_of_a_request_share_one_time_limit():
@@ -39,11 +39,11 @@ def test_the_slices_of_a_request_share_one_time_limit():
         time.sleep(0.03)
         return {"length": np.zeros(len(inputs["text"]))}
 
-    texts = np.array([b"x"] * 640, object)
+    texts = np.array([b"x"] * 1280, object)
     with pytest.raises(ServingError, match="Timed out waiting for notification") as late:
         in_slices(run, timeout_ms=50)({"text": texts})
     assert late.value.code == Code.DEADLINE_EXCEEDED
-    assert len(in_slices(run)({"text": texts})["length"]) == 640
+    assert len(in_slices(run)({"text": texts})["length"]) == 1280
 
 
 def test_slicing_does_not_hide_the_limit_of_a_batch():

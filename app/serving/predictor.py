@@ -53,9 +53,9 @@ class Predictor:
         classes = self._run([b""])["classes"][0]
         return tuple(name.decode() for name in classes)
 
-    def predict(self, texts: Sequence[str], batch_size: int = 64) -> Predictions:
+    def predict(self, texts: Sequence[str], batch_size: int | None = None) -> Predictions:
         """Classify the texts in batches of at most `batch_size`, of which several are worked on at the same time."""
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise RequestError(f"batch_size is {batch_size}: allowed are whole numbers from 1")
         probabilities = np.empty((len(texts), len(self.label_names)), np.float32)
         confidence = np.empty(len(texts), np.float32)
@@ -64,7 +64,7 @@ class Predictor:
         encoded = [text.encode(errors="replace") for text in texts]
         # Texts of one batch are padded to the longest of them, so neighbours in length share a batch.
         order = sorted(range(len(texts)), key=lambda row: roughly_pieces(encoded[row]))
-        size = min(batch_size, SLICE_ROWS)  # of more rows the servable would make several runs, one after the other
+        size = min(batch_size or SLICE_ROWS, SLICE_ROWS)  # of more the servable would make runs one after the other
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         with ThreadPoolExecutor(BATCHES_AT_A_TIME) as pool:
             run = pool.map if len(batches) > 1 else map  # one batch need not wait for a thread to start
