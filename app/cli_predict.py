@@ -33,7 +33,11 @@ def predict(
     model_name: Annotated[str | None, typer.Option("--model_name", "--model-name", help="Which export to ask.")] = None,
     url: Annotated[str | None, typer.Option(help="Ask a server instead: http://host:port.")] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Texts that are answered together. Here 128 at most, of a server 64.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Most texts answered together; of more than 128 only a server is asked. With --url 64 unless set.",
+        ),
     ] = None,
     artifacts: Annotated[
         Path, typer.Option(envvar="VALENCE_ARTIFACTS", help="Folder of runs, exports and caches.")

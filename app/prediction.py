@@ -22,7 +22,10 @@ class Classifier(Protocol):
         """The names of the columns of `probabilities`, in order."""
 
     def predict(self, texts: Sequence[str], batch_size: int | None = None) -> Predictions:
-        """Classify the texts, at most `batch_size` of them at a time (None: as many as is fast), "" among them."""
+        """Classify the texts, at most `batch_size` at a time; None leaves the number to the classifier.
+
+        The empty text has an answer too.
+        """
 
 
 class Answer(TypedDict):

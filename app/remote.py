@@ -52,7 +52,7 @@ class RemoteClassifier:
         return self._ask([""]).label_names
 
     def predict(self, texts: Sequence[str], batch_size: int | None = None) -> Predictions:
-        """Classify the texts with one request for every `batch_size` of them."""
+        """Classify the texts with one request for every `batch_size` of them; None: for every `REQUEST_TEXTS`."""
         batch_size = REQUEST_TEXTS if batch_size is None else batch_size
         if batch_size < 1:
             raise RequestError(f"batch_size is {batch_size}: allowed are whole numbers from 1")

@@ -18,7 +18,7 @@ from data.sources import DataConfig, load_rows
 from data.sources.rows import slice_key
 
 STATISTICS = "text_statistics"
-BATCH = 64
+STATISTICS_BATCH = 64
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
 
 
@@ -99,8 +99,10 @@ def _statistics(predictor: Predictor, texts: Sequence[str]) -> tuple[npt.NDArray
             f"it has {', '.join(sorted(predictor.signatures))}"
         )
     parts = []
-    for start in range(0, len(texts), BATCH):
-        batch = np.array([text.encode(errors="replace") for text in texts[start : start + BATCH]], dtype=object)
+    for start in range(0, len(texts), STATISTICS_BATCH):
+        batch = np.array(
+            [text.encode(errors="replace") for text in texts[start : start + STATISTICS_BATCH]], dtype=object
+        )
         parts.append(predictor.servable.run(STATISTICS, {INPUT: batch}))
     kinds = {"num_tokens": np.int64, "unknown_share": np.float64, "truncated": np.bool_}
     return tuple(np.concatenate([part[name] for part in parts]).astype(kind) for name, kind in kinds.items())

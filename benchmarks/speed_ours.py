@@ -1,4 +1,4 @@
-"""Our side of speed.py: the layers, the training step and the exported graph of this project.
+"""Our side of speed.py: the layers and the exported graph of this project, in a training step like the peer's.
 
 As a worker (`speed_ours.py SIZES`) it answers requests like speed_torch.py; `speed_ours.py length ...` and `rows ...`
 measure one size in a process of its own and print its time and its peak of memory.
@@ -71,7 +71,10 @@ class AddedPositions(layers.Layer):
 
 
 class DenseAdam(keras.optimizers.Adam):
-    """Adds the rows of a table's gradient up once; Keras does it for the norm, and for the update again."""
+    """Adds the rows of a table's gradient up once; Keras does it for the norm, and for the update again.
+
+    For this comparison alone: training takes `LazyAdamW`, which never makes that gradient.
+    """
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         super().apply([tf.convert_to_tensor(gradient) for gradient in grads], trainable_variables)

@@ -142,7 +142,8 @@ def recurrence(inputs: Any, mask: Any, kernel: Any, recurrent: Any, bias: Any) -
     float32[4 * units] with the gates in Keras' order: input, forget, candidate, output.
 
     TensorFlow's own gradient of a loop keeps every value of every step and multiplies for the weights' gradient at
-    each. This one keeps gates and cells, and what has to wait for no step is one multiplication over all of them.
+    each. This one keeps gates and cells, and what has to wait for no step is one multiplication over all of them. Its
+    largest arrays are of all gates: one kept, two more on the way back.
     """
     hidden, cells, gates = _forward(inputs, mask, kernel, recurrent, bias)
 
@@ -157,13 +158,13 @@ def recurrence(inputs: Any, mask: Any, kernel: Any, recurrent: Any, bias: Any) -
 def _forward(inputs: Any, mask: Any, kernel: Any, recurrent: Any, bias: Any) -> tuple:
     """Return the hidden states, and lists of the cells' and the gates' values, an entry a chunk."""
     chunks, rows, units = tf.shape(inputs)[0], tf.shape(inputs)[2], recurrent.shape[0]
-    factor = tf.constant(_halved(units))
+    factor = tf.constant(_tanh_factors(units))
     # The inputs' part of all steps in one multiplication: only the state's part has to wait for the step before.
     projected = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel * factor) + bias * factor
-    projected, recurrent = tf.reshape(projected, [chunks, CHUNK, rows, 4 * units]), recurrent * factor
+    projected, scaled = tf.reshape(projected, [chunks, CHUNK, rows, 4 * units]), recurrent * factor
 
     def step(chunk: Any, hidden: Any, cell: Any, *kept: Any) -> tuple:
-        found = _chunk_forward(projected[chunk], mask[chunk], hidden, cell, recurrent)
+        found = _chunk_forward(projected[chunk], mask[chunk], hidden, cell, scaled)
         kept = tuple(_set(entries, chunk, value) for entries, value in zip(kept, found, strict=True))
         return (chunk + 1, found[0][-1], found[1][-1], *kept)
 
@@ -191,7 +192,7 @@ def _backward(
     start = tf.zeros([rows, units])
     loop = (chunks - 1, start, start, tf.zeros([4 * units]), _reserve(chunks, 4 * units))
     _, _, _, for_bias, for_gates = tf.while_loop(lambda chunk, *_: chunk >= 0, step, loop)
-    # What no step had to wait for.
+    # No step needs these, so each is one multiplication over all steps.
     for_gates = tf.reshape(_stack(for_gates, 4 * units), [-1, 4 * units])
     for_inputs = tf.reshape(tf.matmul(for_gates, kernel, transpose_b=True), tf.shape(inputs))
     for_kernel = tf.matmul(tf.reshape(inputs, [-1, dim]), for_gates, transpose_a=True)
@@ -200,16 +201,23 @@ def _backward(
     return for_inputs, for_kernel, for_recurrent, for_bias
 
 
-def _halved(units: int) -> np.ndarray:
-    """One factor a gate, for one tanh for all of them: sigmoid(z) = tanh(z / 2) / 2 + 1 / 2."""
+def _tanh_factors(units: int) -> np.ndarray:
+    """float32[4 * units]: what gates' inputs, and their tanh, are multiplied by so that one tanh serves all gates.
+
+    sigmoid(z) = tanh(z / 2) / 2 + 1 / 2; the candidate is a tanh already.
+    """
     return np.repeat(np.array([0.5, 0.5, 1.0, 0.5], np.float32), units)
 
 
 @tf.function(jit_compile=True, autograph=False)
 def _chunk_forward(projected: Any, mask: Any, hidden: Any, cell: Any, recurrent: Any) -> tuple:
-    """CHUNK steps: hidden states, cells and gates, float32[CHUNK, batch, width] each."""
+    """CHUNK steps: hidden states, cells and gates, float32[CHUNK, batch, width] each.
+
+    `projected` float32[CHUNK, batch, 4 * units] is the inputs' part of the gates, with the bias; it and `recurrent` are
+    multiplied by `_tanh_factors` already. `hidden` and `cell` float32[batch, units] are from the step before.
+    """
     units = recurrent.shape[0]
-    factor = _halved(units)
+    factor = _tanh_factors(units)
 
     def step(time: Any, hidden: Any, cell: Any, *kept: Any) -> tuple:
         gates = tf.tanh(projected[time] + tf.matmul(hidden, recurrent)) * factor + (1.0 - factor)
@@ -238,8 +246,9 @@ def _chunk_backward(
 ) -> tuple:
     """The gradients of the state that a chunk started from, of its gates' inputs, and their sum, that of the bias.
 
-    `for_hidden` and `for_cell` are those that the chunk after it handed back, `turned` is the recurrent kernel,
-    transposed; the rest is as in `_chunk_forward`.
+    `upstream` float32[CHUNK, batch, units] is the gradient of the chunk's hidden states; `cells` and `gates` are what
+    `_chunk_forward` returned, `cell_before` the cell that it started from; `for_hidden` and `for_cell`
+    float32[batch, units] are what the chunk after it handed back; `turned` is the recurrent kernel, transposed.
     """
     units = turned.shape[1]
     # For all steps at once: by how much a gate's input moves the cell or, in the last gate, the state.

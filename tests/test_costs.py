@@ -52,7 +52,7 @@ class Busy:
     def __init__(self, name: str, milliseconds: float, calls: list[str]) -> None:
         self.name, self.seconds, self.calls = name, milliseconds / 1_000, calls
 
-    def predict(self, texts, batch_size=64):
+    def predict(self, texts, batch_size=None):
         self.calls.append(self.name)
         end = time.perf_counter() + self.seconds
         while time.perf_counter() < end:
@@ -224,7 +224,7 @@ def test_joules_stand_in_the_speed_where_there_is_a_counter(tmp_path: Path):
     counter = zone(tmp_path, "0", "package-0", 0)
 
     class Counting:
-        def predict(self, texts, batch_size=64):
+        def predict(self, texts, batch_size=None):
             counter.write_text(str(int(counter.read_text()) + 1_000))
 
     speed = measure_speeds({"a": Counting()}, ["text"] * 4, rounds=3, meter=EnergyMeter(tmp_path))["a"]

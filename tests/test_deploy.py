@@ -19,6 +19,7 @@ import typer
 import yaml
 
 from app.cli import cli
+from app.remote import REQUEST_TEXTS
 from app.serving.engines import IMAGE
 from app.serving.model_config import read_model_config
 from app.serving.text_protos import read_batching_parameters, read_monitoring_config
@@ -81,7 +82,7 @@ def test_the_probes_ask_for_a_model_that_is_served():
 def test_batching_fits_the_cores_that_the_server_gets(device: str, cores: int):
     parameters = read_batching_parameters(DEPLOY / "serving" / f"batching_{device}.txt")
     assert parameters.num_batch_threads == cores
-    assert parameters.max_batch_size >= 64  # what `valence predict --url` sends at a time
+    assert parameters.max_batch_size >= REQUEST_TEXTS
     service = COMPOSE["services"][f"serving-{device}"]
     assert service["deploy"]["resources"]["limits"]["cpus"] == str(cores)
     if device == "gpu":

@@ -112,6 +112,18 @@ def test_a_remote_classifier_answers_as_the_one_in_this_process(predictor: Predi
     np.testing.assert_allclose(there.confidence, here.confidence, atol=1e-6)
 
 
+@pytest.mark.parametrize(("limit", "sizes"), [(None, [64, 64, 64, 8]), (150, [150, 50])])
+def test_a_server_gets_as_many_texts_a_request_as_were_wanted(
+    remote: RemoteClassifier, monkeypatch: pytest.MonkeyPatch, limit: int | None, sizes: list[int]
+) -> None:
+    asked: list[int] = []
+    assert remote.label_names
+    real = remote._ask
+    monkeypatch.setattr(remote, "_ask", lambda texts: asked.append(len(texts)) or real(texts))
+    assert len(remote.predict(["a"] * 200, limit).labels) == 200
+    assert asked == sizes
+
+
 def test_no_texts_give_no_answers_but_the_label_names(classifier: Classifier) -> None:
     predictions = classifier.predict([])
     assert (predictions.labels, predictions.probabilities.shape) == ([], (0, 3))

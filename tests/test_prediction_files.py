@@ -27,7 +27,7 @@ class EvenOdd:
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
 
-    def predict(self, texts: Sequence[str], batch_size: int = 64) -> Predictions:
+    def predict(self, texts: Sequence[str], batch_size: int | None = None) -> Predictions:
         self.calls.append(list(texts))
         odd = np.array([len(text) % 2 for text in texts], dtype=int)
         probabilities = np.where(odd[:, None] == [0, 1], np.float32(0.9), np.float32(0.1))
@@ -305,7 +305,7 @@ def test_parquet_of_many_chunks_has_few_row_groups(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_a_failure_half_way_leaves_nothing_behind(tmp_path: Path, suffix: str, failure: BaseException) -> None:
     class FailsLater(EvenOdd):
-        def predict(self, texts: Sequence[str], batch_size: int = 64) -> Predictions:
+        def predict(self, texts: Sequence[str], batch_size: int | None = None) -> Predictions:
             if self.calls:
                 raise failure
             return super().predict(texts, batch_size)

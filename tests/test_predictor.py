@@ -171,7 +171,16 @@ def test_several_batches_are_worked_on_at_the_same_time_and_a_failure_in_one_is_
 
 @pytest.mark.parametrize(
     ("text", "pieces"),
-    [("", 0), ("one", 0), ("two words", 1), ("it's late, isn't it?", 7), ("很好看。", 4), ("naïve", 0), ("a\x00b", 1)],
+    [
+        ("", 0),
+        ("one", 0),
+        ("two words", 1),
+        ("it's late, isn't it?", 8),
+        ("很好看。", 4),
+        ("naïve", 0),
+        ("a\x00b", 1),
+        ("ACGT" * 40, 10),
+    ],
 )
 def test_pieces_are_guessed_from_what_stands_between_words(text, pieces):
     assert roughly_pieces(text.encode()) == pieces
@@ -186,5 +195,16 @@ def test_a_batch_holds_texts_of_as_many_pieces_whatever_their_letters(predictor,
         return run(name, inputs)
 
     monkeypatch.setattr(predictor.servable, "run", listening)
-    predictor.predict(["incomprehensibilities", "a b c d", "unquestionably so", "x y z w"], 2)
-    assert sorted(asked) == [[b"a b c d", b"x y z w"], [b"incomprehensibilities", b"unquestionably so"]]
+    predictor.predict(["incomprehensibilities", "a b c d", "ab", "a b c d e f g h i j k"], 2)  # 21, 7, 2, 21 letters
+    assert sorted(asked) == [[b"a b c d", b"a b c d e f g h i j k"], [b"ab", b"incomprehensibilities"]]
+
+
+@pytest.mark.parametrize(("limit", "sizes"), [(None, [72, 128]), (1000, [72, 128]), (90, [20, 90, 90])])
+def test_as_many_texts_as_are_fast_are_asked_at_a_time_and_no_more_than_wanted(predictor, monkeypatch, limit, sizes):
+    asked, run = [], predictor.servable.run
+    assert predictor.label_names
+    monkeypatch.setattr(
+        predictor.servable, "run", lambda name, inputs: asked.append(len(inputs["text"])) or run(name, inputs)
+    )
+    assert len(predictor.predict(["a"] * 200, limit).labels) == 200
+    assert sorted(asked) == sizes

@@ -27,7 +27,7 @@ PER = 1_000  # texts that errors, CPU seconds and joules are given for
 class Classifier(Protocol):
     """What is measured: `app.serving.predictor.Predictor`, or whatever answers like it."""
 
-    def predict(self, texts: Sequence[str], batch_size: int = 64) -> Any:
+    def predict(self, texts: Sequence[str], batch_size: int | None = None) -> Any:
         """Classify the texts."""
 
 
