@@ -76,7 +76,7 @@ def _classifier(base_path: Path | None, model_name: str | None, url: str | None,
     _, found = resolve_model(base_path, model_name, artifacts / "exports")
     from app.quiet import import_tensorflow
 
-    import_tensorflow()
+    import_tensorflow(keras=False)
     from app.serving.predictor import Predictor
 
     return Predictor(next(iter(version_folders(found).values())))

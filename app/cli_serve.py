@@ -218,7 +218,7 @@ def _serve_embedded(models: Sequence[ModelSettings], parameters: Mapping[str, An
     options = _options(models, parameters)
     from app.quiet import import_tensorflow
 
-    import_tensorflow()
+    import_tensorflow(keras=False)
     # Asked only now: TensorFlow takes seconds, in which another server may take the port.
     options = dataclasses.replace(options, grpc_port=_grpc_port(parameters["host"], parameters["port"]))
     from app.serving.http.request_log import log_json_lines

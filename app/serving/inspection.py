@@ -1,14 +1,8 @@
-"""Look inside an export with TensorFlow: its answers, its graph, its warm-up records.
-
-`python -m app.serving.inspection FOLDER` writes what was found, and the answers, as JSON to standard output.
-"""
+"""Look inside an export with TensorFlow: its answers, its graph, its warm-up records."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +11,6 @@ import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2, node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from app.serving.array_text import write_tensors
 from app.serving.calibration import (
     SETS_SIGNATURE,
     TEMPERATURE_NODE,
@@ -65,12 +58,6 @@ def examine_with_answers(version_folder: Path) -> tuple[Verification, Answers]:
         roads=rows,
     )
     return found, answers
-
-
-def main(version_folder: Path) -> None:
-    """Examine one export; write what was found and the answers as JSON to standard output."""
-    found, answers = examine_with_answers(version_folder)
-    sys.stdout.write(json.dumps({"found": dataclasses.asdict(found), "answers": write_tensors(answers)}) + "\n")
 
 
 def _warmup_problems(records: int) -> Iterator[str]:
@@ -136,7 +123,3 @@ def _graph_problems(version_folder: Path) -> Iterator[str]:
     devices = sorted({node.device for node in nodes if node.device})
     if devices:
         yield f"the graph is tied to the device {', '.join(devices)}"
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

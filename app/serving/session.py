@@ -10,18 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-
-# Registers FastBertNormalize and the other ops of TensorFlow Text with the runtime: without them a SavedModel
-# that tokenises in its graph fails to load ("Op type not registered"). Only this side effect is wanted.
-import tensorflow_text  # noqa: F401
 from tensorflow.core.protobuf import config_pb2
 
 from app.errors import RequestError
+from app.serving.c_library import op_libraries
 from app.serving.saved_model import SERVING_TAG
 from app.serving.signatures import Signature
 from app.serving.status import Code, ServingError
 
 Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+
+# FastBertNormalize and the other operations of TensorFlow Text: without them a SavedModel that tokenises in its graph
+# fails to load ("Op type not registered"). The package itself would import Keras.
+for _library in op_libraries():
+    tf.load_library(str(_library))
 
 
 class GraphSession:

@@ -113,7 +113,7 @@ def _with(found: Verification, rows: list[RoadRow]) -> Verification:
 
 def _of_tensorflow(version_folder: Path) -> tuple[Verification, Tensors]:
     try:
-        told = answer_of("app.serving.inspection", str(version_folder.resolve()))
+        told = answer_of("app.serving.inspection_process", str(version_folder.resolve()))
     except ProcessError as error:
         raise VerificationError(f"{version_folder} cannot be loaded and run in a fresh process: {error}") from error
     rows = [RoadRow(**row) for row in told["found"]["roads"]]
