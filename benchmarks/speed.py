@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of the peer")
     parser.add_argument("--texts", type=int, default=2_000, help="rows of the file to predict")
     parser.add_argument("--bidirectional", action="store_true", help="LSTMs in both directions")
-    parser.add_argument("--models", nargs="+", default=["lstm", "transformer", "performer"], help="for growth")
+    parser.add_argument("--models", nargs="+", default=["lstm", "transformer", "performer"], help="which of them, if the part has it")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see whether it runs")
     parser.add_argument("--output", type=Path, default=Path("artifacts/benchmarks/speed"))
     return parser
@@ -117,7 +117,7 @@ def beside(part: str, chosen: argparse.Namespace) -> dict[str, Any]:
     """Take turns with the peer as it comes, and with the peer whose allocator is tuned."""
     found: dict[str, Any] = {}
     with _workers(chosen) as (ours, peers):
-        for model in MODELS:
+        for model in (model for model in MODELS if model in chosen.models):
             for worker in (ours, *peers.values()):
                 worker.seconds(part, model, 2)  # compiles, warms up
             turns = [
