@@ -107,7 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of the peer")
     parser.add_argument("--texts", type=int, default=2_000, help="rows of the file to predict")
     parser.add_argument("--bidirectional", action="store_true", help="LSTMs in both directions")
-    parser.add_argument("--models", nargs="+", default=["lstm", "transformer", "performer"], help="which of them, if the part has it")
+    parser.add_argument(
+        "--models", nargs="+", default=["lstm", "transformer", "performer"], help="the last has no peer: for growth"
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes, to see whether it runs")
     parser.add_argument("--output", type=Path, default=Path("artifacts/benchmarks/speed"))
     return parser
