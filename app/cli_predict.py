@@ -36,7 +36,7 @@ def predict(
         int | None,
         typer.Option(
             min=1,
-            help="Most texts answered together; of more than 128 only a server is asked. With --url 64 unless set.",
+            help="Most texts answered together: up to 128 here; with --url any number, 64 if not set.",
         ),
     ] = None,
     artifacts: Annotated[
