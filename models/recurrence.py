@@ -166,7 +166,7 @@ def _forward(inputs: Any, mask: Any, kernel: Any, recurrent: Any, bias: Any) -> 
     def step(chunk: Any, hidden: Any, cell: Any, *kept: Any) -> tuple:
         found = _chunk_forward(projected[chunk], mask[chunk], hidden, cell, scaled)
         kept = tuple(_set(entries, chunk, value) for entries, value in zip(kept, found, strict=True))
-        return (chunk + 1, found[0][-1], found[1][-1], *kept)
+        return (chunk + 1, _like(start, found[0][-1]), _like(start, found[1][-1]), *kept)
 
     start = tf.zeros([rows, units])
     kept = [_reserve(chunks, width) for width in (units, units, 4 * units)]
@@ -187,6 +187,7 @@ def _backward(
         started = _get(cells, before, units)[-1] * known
         values = (upstream[chunk], mask[chunk], _get(cells, chunk, units), _get(gates, chunk, 4 * units), started)
         for_hidden, for_cell, found, added = _chunk_backward(*values, for_hidden, for_cell, turned)
+        for_hidden, for_cell = _like(start, for_hidden), _like(start, for_cell)
         return chunk - 1, for_hidden, for_cell, for_bias + added, _set(for_gates, chunk, found)
 
     start = tf.zeros([rows, units])
@@ -273,6 +274,14 @@ def _chunk_backward(
     _, for_hidden, for_cell, kept = tf.while_loop(lambda time, *_: time >= 0, step, loop, maximum_iterations=CHUNK)
     found = kept.stack()
     return for_hidden, for_cell, found, tf.reduce_sum(found, axis=[0, 1])
+
+
+def _like(start: Any, state: Any) -> Any:
+    """A state with the static shape of that which the loop began with, as `tf.while_loop` wants it.
+
+    The compiled chunk may not tell it: a call that knows its number of rows takes an earlier trace that did not.
+    """
+    return tf.ensure_shape(state, start.shape)
 
 
 def _array(width: int) -> tf.TensorArray:

@@ -87,6 +87,27 @@ def test_states_at_padding_are_zeros_on_the_fast_road():
     assert (states[MASK] != 0).all()
 
 
+def test_a_known_number_of_rows_follows_an_unknown_one():
+    # TensorFlow hands a call of known shapes the trace of unknown ones, where there is one already. Two layers that
+    # differ in what they read, not in their units, share the compiled chunks and nothing else.
+    units = 11  # used nowhere else, so that nothing has been traced for it yet
+    wide, layer = FastLSTM(units), FastLSTM(units)
+    wide.build((None, None, 2 * DIM))
+    layer.build((None, None, DIM))
+
+    def run(layer: FastLSTM, states: tf.Tensor, mask: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            found = layer(states, mask)
+        return [found, tape.gradient(found, layer.trainable_variables[0].value)]
+
+    mask = tf.constant(MASK)
+    signature = [tf.TensorSpec([None, None, 2 * DIM]), tf.TensorSpec([None, None], tf.bool)]
+    tf.function(lambda *values: run(wide, *values), signature, autograph=False)(tf.ones([ROWS, TIME, 2 * DIM]), mask)
+    states, gradient = tf.function(lambda *values: run(layer, *values), autograph=False)(inputs(), mask)
+    assert np.abs(gradient).max() > 0.01
+    np.testing.assert_allclose(states[MASK], layer(inputs(), mask)[MASK], atol=TOLERANCE)
+
+
 @pytest.mark.parametrize("use_cudnn", ["auto", False])
 @pytest.mark.parametrize("extra", [1, CHUNK, 2 * CHUNK - 5])
 def test_padding_changes_no_state(extra, use_cudnn):
