@@ -17,10 +17,12 @@ from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
 from app.conformal import SCORE, prediction_sets
 from app.serving.calibration import CALIBRATION_FILE, SETS_SIGNATURE, TEMPERATURE_NODE, THRESHOLD_NODE, Calibration
+from app.serving.reading import READING_FILE, Reading
 from app.serving.signatures import DEFAULT_SIGNATURE
 from app.serving.verification import EXTRA_FOLDER, GOLDEN_FILE, WARMUP_FILE
 from app.training import TrainedRun
 from data.vocabulary import UNK_ID
+from models import MODELS
 
 GOLDEN_TEXTS = 64
 WARMUP_BATCHES = (1, 8, 32)  # texts a request: a first request of any of these sizes finds everything traced
@@ -44,7 +46,7 @@ def publish(written: Path, base: Path) -> Path:
 
 
 def write_saved_model(run: TrainedRun, folder: Path, model_name: str) -> None:
-    """Write the SavedModel with its golden answers, calibration and warm-up records inside `assets.extra`."""
+    """Write the SavedModel with its golden answers, calibration, reading and warm-up records inside `assets.extra`."""
     archive = keras.export.ExportArchive()
     archive.track(run.model)
     for name, make_endpoint in SIGNATURES.items():
@@ -54,6 +56,7 @@ def write_saved_model(run: TrainedRun, folder: Path, model_name: str) -> None:
     extra.mkdir()
     (extra / GOLDEN_FILE).write_text(json.dumps(golden_answers(run), ensure_ascii=False), encoding="utf-8")
     (extra / CALIBRATION_FILE).write_text(json.dumps(dataclasses.asdict(calibration(run))), encoding="utf-8")
+    (extra / READING_FILE).write_text(json.dumps(dataclasses.asdict(reading(run))), encoding="utf-8")
     write_warmup(extra / WARMUP_FILE, model_name, run.material.splits.test.texts, WARMED_SIGNATURES)
 
 
@@ -170,6 +173,13 @@ def calibration(run: TrainedRun) -> Calibration:
         score=SCORE,
         validation_rows=len(run.material.datasets.validation),
     )
+
+
+def reading(run: TrainedRun) -> Reading:
+    """Return how the graph reads a text, for a server to know how many texts it can run at once."""
+    pipeline = run.material.datasets.tokenizer.config
+    memory = "linear" if MODELS[run.config.model_name].linear_memory else "quadratic"
+    return Reading(longest_row=pipeline.longest_row, window=pipeline.sequence_length, memory=memory)
 
 
 def write_warmup(

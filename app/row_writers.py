@@ -102,6 +102,8 @@ def _field(value: Any) -> str:
     value = _jsonable(value)
     if isinstance(value, str):
         return value
+    if isinstance(value, float):
+        return repr(value)  # what JSON writes, sooner: answers are floats
     return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 

@@ -7,6 +7,7 @@ measure one size in a process of its own and print its time and its peak of memo
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import resource
@@ -28,7 +29,9 @@ from keras import layers, ops
 from app.memory import keep_freed_memory
 from app.optimizer import LazyAdamW
 from app.prediction_files import plan_file, predict_file
+from app.serving.golden import EXTRA_FOLDER
 from app.serving.predictor import Predictor
+from app.serving.reading import READING_FILE, Reading
 from data.pipeline import PipelineConfig, Tokenizer
 from data.vocabulary import VocabularyConfig, learn_vocabulary
 from models import MODELS
@@ -99,10 +102,10 @@ def make_step(
     return lambda: ops.convert_to_numpy(model.train_function(batches)["loss"])
 
 
-def make_prediction(model: keras.Model, sizes: dict[str, Any]) -> Callable[[], None]:
+def make_prediction(name: str, model: keras.Model, sizes: dict[str, Any]) -> Callable[[], None]:
     """Return the work from a file of texts to a file of labels, by `valence predict --file`'s own functions."""
     folder = Path(tempfile.mkdtemp()) / "1"
-    _export(model, sizes, folder)
+    _export(name, model, sizes, folder)
     predictor = Predictor(folder)
 
     def predict() -> None:
@@ -112,7 +115,7 @@ def make_prediction(model: keras.Model, sizes: dict[str, Any]) -> Callable[[], N
     return predict
 
 
-def _export(model: keras.Model, sizes: dict[str, Any], folder: Path) -> None:
+def _export(name: str, model: keras.Model, sizes: dict[str, Any], folder: Path) -> None:
     with Path(sizes["texts"]).open(encoding="utf-8", newline="") as file:
         texts = [row["text"] for row in csv.DictReader(file)]
     vocabulary = learn_vocabulary(texts, VocabularyConfig(size=sizes["vocabulary_size"]))
@@ -134,6 +137,9 @@ def _export(model: keras.Model, sizes: dict[str, Any], folder: Path) -> None:
     archive.track(model)
     archive.add_endpoint("serving_default", classify)
     archive.write_out(str(folder), verbose=False)
+    length, memory = sizes["sequence_length"], "linear" if MODELS[name].linear_memory else "quadratic"
+    (folder / EXTRA_FOLDER).mkdir()
+    (folder / EXTRA_FOLDER / READING_FILE).write_text(json.dumps(dataclasses.asdict(Reading(length, length, memory))))
 
 
 def serve(sizes: dict[str, Any]) -> None:
@@ -150,7 +156,7 @@ def serve(sizes: dict[str, Any]) -> None:
                 shape = (sizes["batch_size"], sizes["sequence_length"], sizes["vocabulary_size"])
                 made[key] = make_step(model, *shape, adam)
             else:
-                made[key] = make_prediction(model, sizes)
+                made[key] = make_prediction(request["model"], model, sizes)
         print(json.dumps([_timed(made[key]) for _ in range(request["times"])]), flush=True)
 
 

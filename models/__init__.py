@@ -24,17 +24,19 @@ class ModelEntry(NamedTuple):
     build: Callable[..., keras.Model]
     adapt: Callable[..., None] | None = None
     """Called once as `adapt(model, config, batches)` with the training split, before the first step."""
+    linear_memory: bool = False
+    """Takes memory that grows with the pieces of a text, not with their square: more texts are answered at once."""
     any_length: bool = False
     """Takes rows of any length at a cost that grows no faster than they do, so that nothing is gained by windows."""
 
 
 MODELS: dict[str, ModelEntry] = {
-    "linear": ModelEntry(LinearConfig, build_linear, adapt_ratios, any_length=True),
-    "lstm": ModelEntry(LSTMConfig, build_lstm),
+    "linear": ModelEntry(LinearConfig, build_linear, adapt_ratios, linear_memory=True, any_length=True),
+    "lstm": ModelEntry(LSTMConfig, build_lstm, linear_memory=True),
     "transformer": ModelEntry(TransformerConfig, build_transformer),
-    "cnn": ModelEntry(CNNConfig, build_cnn),
-    "gru": ModelEntry(GRUConfig, build_gru),
-    "performer": ModelEntry(PerformerConfig, build_performer),
+    "cnn": ModelEntry(CNNConfig, build_cnn, linear_memory=True),
+    "gru": ModelEntry(GRUConfig, build_gru, linear_memory=True),
+    "performer": ModelEntry(PerformerConfig, build_performer, linear_memory=True),
     "fnet": ModelEntry(FNetConfig, build_fnet),
 }
 

@@ -64,12 +64,15 @@ class FastLSTM(layers.Layer):
         return self._compiled(states, padding_mask)
 
     def _in_one_operation(self, states: Any, padding_mask: Any) -> Any:
-        if not self.bidirectional:
-            return _block(self.keras_layer, states)
-        lengths = tf.reduce_sum(tf.cast(padding_mask, tf.int32), axis=1)
-        flipped = _block(self.keras_layer.backward_layer, tf.reverse_sequence(states, lengths, seq_axis=1))
-        forward = _block(self.keras_layer.forward_layer, states)
-        return tf.concat([forward, tf.reverse_sequence(flipped, lengths, seq_axis=1)], -1)
+        by_time = tf.transpose(states, [1, 0, 2])
+        if self.bidirectional:
+            order = _rows_turned_around(padding_mask)
+            flipped = _block(self.keras_layer.backward_layer, _reordered(by_time, order))
+            both = [_block(self.keras_layer.forward_layer, by_time), _reordered(flipped, order)]
+            found = tf.concat(both, axis=-1)
+        else:
+            found = _block(self.keras_layer, by_time)
+        return tf.ensure_shape(tf.transpose(found, [1, 0, 2]), self.compute_output_shape(states.shape))
 
     def _compiled(self, states: Any, padding_mask: Any) -> Any:
         if not self.bidirectional:
@@ -89,15 +92,15 @@ class FastLSTM(layers.Layer):
         return {**super().get_config(), **own}
 
 
-def _block(layer: layers.LSTM, states: Any) -> Any:
-    """The states of a built `keras.layers.LSTM` on float32[batch, time, dim], padding on the right left unmasked."""
+def _block(layer: layers.LSTM, by_time: Any) -> Any:
+    """The states of a built `keras.layers.LSTM` on float32[time, batch, dim], padding at the end left unmasked."""
     cell = layer.cell
     weights = tf.concat([tf.convert_to_tensor(cell.kernel), tf.convert_to_tensor(cell.recurrent_kernel)], axis=0)
-    nothing, no_peephole = tf.zeros([tf.shape(states)[0], layer.units]), tf.zeros([layer.units])
+    nothing, no_peephole = tf.zeros([tf.shape(by_time)[1], layer.units]), tf.zeros([layer.units])
     # Not BlockLSTMV2, which has the gates in Keras' order: its gradient in TensorFlow 2.21 takes them in this one's.
     found = tf.raw_ops.BlockLSTM(
-        seq_len_max=tf.shape(states, tf.int64)[1],
-        x=tf.transpose(states, [1, 0, 2]),
+        seq_len_max=tf.shape(by_time, tf.int64)[0],
+        x=by_time,
         cs_prev=nothing,
         h_prev=nothing,
         w=_in_its_order(weights),
@@ -108,7 +111,21 @@ def _block(layer: layers.LSTM, states: Any) -> Any:
         forget_bias=0.0,
         cell_clip=-1.0,
     )
-    return tf.ensure_shape(tf.transpose(found.h, [1, 0, 2]), [states.shape[0], states.shape[1], layer.units])
+    return found.h
+
+
+def _rows_turned_around(padding_mask: Any) -> Any:
+    """Where each step of a row read from its end is found: int32[time * batch] into [time, batch] laid out flat."""
+    lengths = tf.reduce_sum(tf.cast(padding_mask, tf.int32), axis=1)[None, :]
+    rows, time = tf.range(tf.shape(padding_mask)[0])[None, :], tf.range(tf.shape(padding_mask)[1])[:, None]
+    taken = tf.where(time < lengths, lengths - 1 - time, time)
+    return tf.reshape(taken * tf.shape(padding_mask)[0] + rows, [-1])
+
+
+def _reordered(by_time: Any, order: Any) -> Any:
+    """float32[time, batch, width] in another order, by whole steps: `tf.reverse_sequence` goes number by number."""
+    width = by_time.shape[2]
+    return tf.reshape(tf.gather(tf.reshape(by_time, [-1, width]), order), tf.shape(by_time))
 
 
 def _in_its_order(gates: Any) -> Any:

@@ -20,6 +20,7 @@ from app.experiment import run_experiment
 from app.export import publish, write_saved_model
 from app.serving.inspection import answering_nodes, examine
 from app.serving.predictor import Predictor
+from app.serving.reading import Reading, read_reading
 from app.serving.verification import VerificationError, verify
 from app.training import build_model, portable_copy, predict_logits
 from data.vocabulary import UNK_ID
@@ -50,6 +51,14 @@ def written(experiment, tmp_path_factory):
     for candidate in experiment.outcome.candidates:
         write_saved_model(candidate.run, folder / candidate.run.name, "reviews")
     return folder
+
+
+@pytest.mark.parametrize("name", DEFAULT_MODELS)
+def test_the_export_says_how_it_reads(name, experiment, written):
+    (run,) = (candidate.run for candidate in experiment.outcome.candidates if candidate.run.name == name)
+    longest = run.config.pipeline.sequence_length
+    memory = "quadratic" if name == "transformer" else "linear"
+    assert read_reading(written / name) == Reading(longest_row=longest, window=longest, memory=memory)
 
 
 def test_the_signature_has_our_names_and_a_free_batch_dimension(predictor):

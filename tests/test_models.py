@@ -183,3 +183,21 @@ def test_linear_counts_are_those_worked_by_hand():
     expected = np.log((inside[0] / total_inside) / (outside[0] / total_outside))
     ratios = keras.ops.convert_to_numpy(model.get_layer("logits").ratios)
     np.testing.assert_allclose(ratios[bucket], [-expected, expected], rtol=1e-5)
+
+
+def largest_array(name: str, length: int) -> int:
+    """Numbers in the largest array, weights apart, of an export's graph, for one row of `length` pieces."""
+    config, sizes = MODELS[name].config().portable(), {"vocabulary_size": VOCABULARY_SIZE, "num_classes": NUM_CLASSES}
+    model = MODELS[name].build(config, **sizes, sequence_length=length)
+    run = tf.function(lambda ids: model(ids, training=False)).get_concrete_function(
+        tf.TensorSpec([1, length], tf.int32)
+    )
+    computed = (node for node in run.graph.get_operations() if node.type != "ReadVariableOp")
+    shapes = (value.shape for node in computed for value in node.outputs)
+    return max(shape.num_elements() for shape in shapes if shape.is_fully_defined())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_memory_grows_with_the_length_as_its_entry_says(name):
+    growth = largest_array(name, 4096) / largest_array(name, 2048)
+    assert growth == pytest.approx(2 if MODELS[name].linear_memory else 4, rel=0.1)

@@ -1,5 +1,7 @@
-"""Many texts in one request are run in slices of neighbours in length."""
+"""Many texts in one request are run in slices of neighbours in length, by what the export says of its reading."""
 
+import dataclasses
+import json
 import time
 
 import numpy as np
@@ -7,18 +9,78 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.errors import RequestError
+from app.serving.reading import BYTES_A_PIECE, UNTOLD, Reading, read_reading
 from app.serving.signatures import Signature, TensorInfo
-from app.serving.slices import SLICE_AREA, SLICE_ROWS, in_slices, is_classifier, slices
+from app.serving.slices import SLICE_ROWS, in_slices, is_classifier, slices
 from app.serving.status import Code, ServingError
 
+READINGS = {
+    "untold": UNTOLD,
+    "attention": Reading(longest_row=256, window=256, memory="quadratic"),
+    "attention in windows": Reading(longest_row=4096, window=256, memory="quadratic"),
+    "recurrence": Reading(longest_row=256, window=256, memory="linear"),
+    "recurrence, long": Reading(longest_row=2048, window=2048, memory="linear"),
+}
 
-@given(st.lists(st.integers(0, 20_000), min_size=1, max_size=300))
-def test_every_row_is_in_one_slice_and_no_slice_is_too_large(lengths):
-    parts = list(slices(lengths))
-    assert sorted(row for part in parts for row in part) == list(range(len(lengths)))
+
+@pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS)
+@given(sizes=st.lists(st.integers(0, 20_000), min_size=1, max_size=300))
+def test_every_row_is_in_one_slice_and_no_slice_is_too_large(sizes, reading):
+    parts = list(slices(sizes, reading))
+    assert sorted(row for part in parts for row in part) == list(range(len(sizes)))
     for part in parts:
         assert len(part) <= SLICE_ROWS
-        assert len(part) == 1 or len(part) * max(lengths[row] for row in part) ** 2 <= SLICE_AREA
+        assert len(part) == 1 or len(part) * reading.share(max(sizes[row] for row in part)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "pieces", "rows"),
+    [
+        ("untold", 256, 64),
+        ("untold", 1024, 4),
+        ("attention", 128, 128),
+        ("attention", 256, 64),
+        ("attention", 10_000, 64),  # what is cut takes no memory
+        ("attention in windows", 1024, 16),
+        ("attention in windows", 10_000, 4),
+        ("recurrence", 10_000, 128),
+        ("recurrence, long", 256, 128),
+        ("recurrence, long", 1024, 32),
+    ],
+)
+def test_so_many_texts_are_run_at_once(name, pieces, rows):
+    size = int(pieces * BYTES_A_PIECE)
+    assert len(next(slices([size] * 200, READINGS[name]))) == rows
+
+
+def test_an_export_says_how_it_reads(tmp_path):
+    assert read_reading(tmp_path) == UNTOLD
+    (tmp_path / "assets.extra").mkdir()
+    file = tmp_path / "assets.extra" / "reading.json"
+    file.write_text(json.dumps(dataclasses.asdict(READINGS["recurrence"])), encoding="utf-8")
+    assert read_reading(tmp_path) == READINGS["recurrence"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "Expecting value"),
+        ("[]", "must be a mapping"),
+        ("{}", "longest_row"),
+        ('{"longest_row": 256, "window": 0, "memory": "linear"}', "window is 0: expected a whole number from 1"),
+        ('{"longest_row": 2.5, "window": 2, "memory": "linear"}', "longest_row is 2.5"),
+        (
+            '{"longest_row": 256, "window": 256, "memory": "cubic"}',
+            "memory is 'cubic': expected 'linear' or 'quadratic'",
+        ),
+    ],
+)
+def test_what_cannot_be_understood_is_said(content, message, tmp_path):
+    (tmp_path / "assets.extra").mkdir()
+    (tmp_path / "assets.extra" / "reading.json").write_text(content, encoding="utf-8")
+    with pytest.raises(RequestError, match=f"reading.json does not tell how the graph reads: .*{message}"):
+        read_reading(tmp_path)
 
 
 def test_answers_come_back_in_the_order_of_the_texts():

@@ -56,8 +56,8 @@ class Predictor:
     def predict(self, texts: Sequence[str], batch_size: int | None = None) -> Predictions:
         """Classify the texts in batches, of which several are worked on at the same time.
 
-        A batch holds at most `batch_size` texts, and never more than `SLICE_ROWS`: of more the servable would make
-        several runs, one after the other.
+        A batch holds at most `batch_size` texts, and never more than `SLICE_ROWS`: of more, or of more than the
+        memory for one run is for, the servable makes several runs, one after the other.
         """
         if batch_size is not None and batch_size < 1:
             raise RequestError(f"batch_size is {batch_size}: allowed are whole numbers from 1")

@@ -16,6 +16,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from app.errors import RequestError
 from app.serving.batching import batched, can_batch
+from app.serving.reading import read_reading
 from app.serving.saved_model import read_meta_graph, read_signatures, signatures_as_json
 from app.serving.session import GraphSession, Run
 from app.serving.signatures import DEFAULT_SIGNATURE, INTERNAL, Signature, TensorInfo
@@ -54,6 +55,7 @@ class Servable:
         graph = read_meta_graph(path)
         self.signatures = read_signatures(graph)
         self.signature_def = signatures_as_json(graph)
+        self._reading = read_reading(path)
         self._session = GraphSession(path, gpu_memory_fraction)
 
         self._timeout_ms = timeout_ms
@@ -81,7 +83,8 @@ class Servable:
             max_rows = None if batching.enable_large_batch_splitting else batching.max_batch_size
         run, without_limit = make(self._timeout_ms), make(0)
         if is_classifier(signature):
-            run, without_limit = in_slices(run, self._timeout_ms, max_rows), in_slices(without_limit, 0, max_rows)
+            run = in_slices(run, self._timeout_ms, max_rows, self._reading)
+            without_limit = in_slices(without_limit, 0, max_rows, self._reading)
         self._runs[signature.name], self._runs_without_limit[signature.name] = run, without_limit
 
     def run(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from app.serving.reading import UNTOLD, Reading
 from app.serving.session import Run
 from app.serving.signatures import Signature
 from app.serving.status import Code, ServingError, invalid
@@ -14,9 +15,6 @@ from app.serving.status import Code, ServingError, invalid
 # An LSTM's operation packs its weights anew at every step, whatever the number of rows: 64 at a time took a quarter
 # longer, 256 were no faster (docs/log.md).
 SLICE_ROWS = 128
-# Rows times the square of the longest one's bytes: what attention takes memory for. 64 texts of 256 pieces, or six of
-# 1,024, with some 50 MB each.
-SLICE_AREA = 64 * 1600**2
 CLASSIFIER_INPUT = "text"
 CLASSIFIER_OUTPUTS = frozenset({"label", "confidence", "probabilities", "classes"})
 
@@ -32,7 +30,7 @@ def is_classifier(signature: Signature) -> bool:
     )
 
 
-def in_slices(run: Run, timeout_ms: int = 0, max_rows: int | None = None) -> Run:
+def in_slices(run: Run, timeout_ms: int = 0, max_rows: int | None = None, reading: Reading = UNTOLD) -> Run:
     """Return the same function of `text` string[rows], run on slices of neighbours in length.
 
     It raises `ServingError`: DEADLINE_EXCEEDED where all slices together take longer than `timeout_ms` (0: no limit),
@@ -45,7 +43,7 @@ def in_slices(run: Run, timeout_ms: int = 0, max_rows: int | None = None) -> Run
             raise invalid(f"Task size {len(texts)} is larger than maximum input batch size {max_rows}")
         if len(texts) <= 1:
             return run(inputs)
-        parts = list(slices([len(text) for text in texts.tolist()]))
+        parts = list(slices([len(text) for text in texts.tolist()], reading))
         if len(parts) == 1:
             return run(inputs)
         due = time.monotonic() + timeout_ms / 1000
@@ -60,11 +58,11 @@ def in_slices(run: Run, timeout_ms: int = 0, max_rows: int | None = None) -> Run
     return run_in_slices
 
 
-def slices(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """The row numbers, shortest first: at most `SLICE_ROWS` rows and `SLICE_AREA` a slice, or one row."""
+def slices(sizes: Sequence[int], reading: Reading) -> Iterator[list[int]]:
+    """The row numbers, shortest first, given the bytes of each text: not more than fit at once, or one alone."""
     rows: list[int] = []
-    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if rows and (len(rows) == SLICE_ROWS or (len(rows) + 1) * lengths[row] ** 2 > SLICE_AREA):
+    for row in sorted(range(len(sizes)), key=sizes.__getitem__):
+        if rows and (len(rows) == SLICE_ROWS or (len(rows) + 1) * reading.share(sizes[row]) > 1):
             yield rows
             rows = []
         rows.append(row)

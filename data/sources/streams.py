@@ -4,7 +4,7 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def _records(path: Path, delimiter: str) -> Iterator[tuple[str, list[str]]]:
     # The csv module refuses fields above 128 KiB unless told otherwise, and a text may well be longer.
     csv.field_size_limit(2**31 - 1)
     # Outside of quotes a lone carriage return ends a record too, as old spreadsheets wrote it.
-    lines = (part for line in _lines(path) for part in io.StringIO(line, newline=""))
+    lines = itertools.chain.from_iterable(_cut_at_returns(line) for line in _lines(path))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     first_line = 1  # of the record being read: a quoted field may go over several lines
     try:
@@ -108,6 +108,10 @@ def _records(path: Path, delimiter: str) -> Iterator[tuple[str, list[str]]]:
             first_line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(f"{path}, line {first_line}: broken quotes or fields ({error}).") from error
+
+
+def _cut_at_returns(line: str) -> Iterable[str]:
+    return io.StringIO(line, newline="") if "\r" in line else (line,)
 
 
 def _refuse_repeated(names: list[str], place: str) -> None:
