@@ -124,9 +124,9 @@ def test_a_signature_without_rows_runs_unbatched(folder):
 
 @pytest.mark.parametrize("batching", [None, BatchingParameters(max_batch_size=8)])
 def test_a_run_that_takes_too_long_is_cancelled(folder, batching):
-    servable = Servable(folder, batching=batching, timeout_ms=50)
+    servable = Servable(folder, batching=batching, timeout_ms=1000)  # longer than a busy machine takes for three turns
     with pytest.raises(ServingError) as late:
-        servable.run("spin", {"turns": np.array([300_000], np.int32)})
+        servable.run("spin", {"turns": np.array([100_000_000], np.int32)})
     assert late.value.code == Code.DEADLINE_EXCEEDED
     assert late.value.message == "Timed out waiting for notification"
     assert servable.run("spin", {"turns": np.array([3], np.int32)})["turns"] == [3]

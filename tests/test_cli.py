@@ -252,8 +252,8 @@ def eventually(check, seconds: float = 90) -> bool:
 def test_the_demo_trains_compares_exports_serves_and_predicts(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    small = ["--set", "model.epochs=1", "--set", "vocabulary.size=500", "--set", "pipeline.batch_size=256"]
-    assert valence("demo", *small) == 0
+    small = ("model.epochs=1", "vocabulary.size=500", "pipeline.batch_size=256", "pipeline.sequence_length=32")
+    assert valence("demo", *(word for setting in small for word in ("--set", setting))) == 0
     shown = capsys.readouterr().out
     for stage in ("1 Data", "2 Train", "3 Test", "4 Export", "5 Serve", "Next"):
         assert stage in shown

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from conftest import Silent, small_config
 
-from app.experiment import run_experiment
 from app.tracking import Tracker
 from app.training import prepare, settle, train
 from models import MODELS
@@ -44,15 +43,13 @@ def test_ngrams_beside_an_encoder_have_passes_of_their_own(given: dict[str, int]
     assert settled.ngram_config().epochs == of_ngrams
 
 
-def test_what_is_logged_has_the_number(reviews: Path, tmp_path: Path):
-    model = MODELS["cnn"].config(embedding_dim=8, filters=4, widths=(2,), wide_buckets=512)
-    config = small_config("cnn", reviews).model_copy(update={"model": model})
-    outcome = run_experiment([config], tmp_path, Silent())
-    tracker, (candidate,) = Tracker(tmp_path), outcome.candidates
-    written = tomllib.loads(tracker.fetch(candidate.run_id, "config.toml").read_text())
-    assert written["model"]["epochs"] == candidate.run.config.model.epochs > 0
-    assert written["model"]["wide_epochs"] > 0
-    assert tracker.client.get_run(candidate.run_id).data.params["model.epochs"] == str(written["model"]["epochs"])
+def test_what_is_logged_has_the_number(experiment, reviews: Path):
+    assert small_config("lstm", reviews).model.wide_epochs is None
+    config, tracker = experiment.run("lstm").config, Tracker(experiment.artifacts)
+    (run_id,) = (one.run_id for one in experiment.outcome.candidates if one.run.name == "lstm")
+    written = tomllib.loads(tracker.fetch(run_id, "config.toml").read_text())
+    assert written["model"]["wide_epochs"] == config.model.wide_epochs > 0
+    assert tracker.client.get_run(run_id).data.params["model.wide_epochs"] == str(written["model"]["wide_epochs"])
 
 
 def test_a_run_keeps_the_number_and_gives_it_back_from_its_file(reviews: Path, tmp_path: Path):

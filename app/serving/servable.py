@@ -81,7 +81,9 @@ class Servable:
         if batching is not None and can_batch(signature) and signature.name not in _UNBATCHED:
             make = batched(self._session, signature, batching, on_batch)
             max_rows = None if batching.enable_large_batch_splitting else batching.max_batch_size
-        run, without_limit = make(self._timeout_ms), make(0)
+        run = make(self._timeout_ms)
+        # Each is a graph of its own to TensorFlow, optimized once more: a third of a second.
+        without_limit = make(0) if self._timeout_ms else run
         if is_classifier(signature):
             run = in_slices(run, self._timeout_ms, max_rows, self._reading)
             without_limit = in_slices(without_limit, 0, max_rows, self._reading)
