@@ -20,7 +20,7 @@ from app.serving.calibration import CALIBRATION_FILE, SETS_SIGNATURE, TEMPERATUR
 from app.serving.reading import READING_FILE, Reading
 from app.serving.signatures import DEFAULT_SIGNATURE
 from app.serving.verification import EXTRA_FOLDER, GOLDEN_FILE, WARMUP_FILE
-from app.training import TrainedRun
+from app.training import TrainedRun, reads_windows
 from data.vocabulary import UNK_ID
 from models import MODELS
 
@@ -177,9 +177,12 @@ def calibration(run: TrainedRun) -> Calibration:
 
 def reading(run: TrainedRun) -> Reading:
     """Return how the graph reads a text, for a server to know how many texts it can run at once."""
-    pipeline = run.material.datasets.tokenizer.config
-    memory = "linear" if MODELS[run.config.model_name].linear_memory else "quadratic"
-    return Reading(longest_row=pipeline.longest_row, window=pipeline.sequence_length, memory=memory)
+    pipeline = run.config.pipeline
+    return Reading(
+        longest_row=pipeline.longest_row,
+        window=pipeline.sequence_length if reads_windows(run.config) else pipeline.longest_row,
+        linear_memory=MODELS[run.config.model_name].linear_memory,
+    )
 
 
 def write_warmup(

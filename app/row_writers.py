@@ -103,7 +103,7 @@ def _field(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, float):
-        return repr(value)  # what JSON writes, sooner: answers are floats
+        return float.__repr__(value)  # as JSON has it, sooner: answers are floats
     return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 

@@ -213,7 +213,7 @@ def make_repeatable(config: RunConfig) -> None:
 def build_model(config: RunConfig, material: Material) -> keras.Model:
     """Build the network that `config` describes for this vocabulary and these labels."""
     entry, pipeline = MODELS[config.model_name], config.pipeline
-    in_windows = pipeline.long == "window" and not entry.any_length
+    in_windows = reads_windows(config)
     model = entry.build(
         config.model,
         vocabulary_size=len(material.vocabulary),
@@ -225,6 +225,11 @@ def build_model(config: RunConfig, material: Material) -> keras.Model:
     if isinstance(config.model, WideConfig) and config.model.wide:
         model = beside_ngrams(model, config.model, len(material.vocabulary))  # n-grams take a text of any length
     return model
+
+
+def reads_windows(config: RunConfig) -> bool:
+    """Whether a long text is read in windows, and not at once."""
+    return config.pipeline.long == "window" and not MODELS[config.model_name].any_length
 
 
 def portable_copy(model: keras.Model, config: RunConfig, material: Material) -> keras.Model:

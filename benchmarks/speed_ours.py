@@ -137,9 +137,9 @@ def _export(name: str, model: keras.Model, sizes: dict[str, Any], folder: Path) 
     archive.track(model)
     archive.add_endpoint("serving_default", classify)
     archive.write_out(str(folder), verbose=False)
-    length, memory = sizes["sequence_length"], "linear" if MODELS[name].linear_memory else "quadratic"
+    reading = Reading(sizes["sequence_length"], sizes["sequence_length"], MODELS[name].linear_memory)
     (folder / EXTRA_FOLDER).mkdir()
-    (folder / EXTRA_FOLDER / READING_FILE).write_text(json.dumps(dataclasses.asdict(Reading(length, length, memory))))
+    (folder / EXTRA_FOLDER / READING_FILE).write_text(json.dumps(dataclasses.asdict(reading)))
 
 
 def serve(sizes: dict[str, Any]) -> None:

@@ -202,7 +202,7 @@ def encode_split(split: Split, tokenizer: Tokenizer, cache: Path) -> Encoded:
     )
     # In batches, for which Python is asked less often than for rows. Reading all of it fills the cache.
     counted = list(tokenized.map(lambda _, *counts: counts).batch(TOKENIZE_BATCH).as_numpy_iterator())
-    lengths, unknown = (np.concatenate(of_batches) for of_batches in zip(*counted, strict=True))
+    lengths, unknown = np.concatenate([np.zeros((2, 0), np.int64), *map(np.stack, counted)], axis=1)
     labels = tf.data.Dataset.from_tensor_slices(split.label_ids.astype(np.int32))
     rows = tf.data.Dataset.zip(tokenized.map(lambda ids, *_: ids), labels, tf.data.Dataset.range(len(split.texts)))
     return Encoded(rows, split.label_ids, lengths, unknown, config)

@@ -37,11 +37,13 @@ def write_reviews(path: Path, rows: int = 240, seed: int = 0) -> Path:
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let one worker run all files that look at `experiment`, so that it is trained once; other files stay whole."""
+    if not config.getoption("loadgroup", False):
+        return
     users = {item.path for item in items if "experiment" in getattr(item, "fixturenames", ())}
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("experiment" if item.path in users else str(item.path)))
+        item.add_marker(pytest.mark.xdist_group("experiment" if item.path in users else item.path.stem))
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +110,7 @@ SMALL = ("vocabulary.size=200", "pipeline.sequence_length=24", "pipeline.batch_s
 NGRAMS = ("model.wide_buckets=1024", "model.wide_epochs=2")
 SMALLER = {
     "linear": ("model.num_buckets=1024", "model.epochs=2"),
-    # How often its n-grams pass over the rows is left to the number of these.
+    # How often its n-grams pass over the rows is left to the number of these: tests/test_passes.py looks at it.
     "lstm": ("model.embedding_dim=16", "model.hidden_dim=8", "model.epochs=2", "model.wide_buckets=1024"),
     "transformer": (
         "model.embedding_dim=16",

@@ -57,8 +57,8 @@ def written(experiment, tmp_path_factory):
 def test_the_export_says_how_it_reads(name, experiment, written):
     (run,) = (candidate.run for candidate in experiment.outcome.candidates if candidate.run.name == name)
     longest = run.config.pipeline.sequence_length
-    memory = "quadratic" if name == "transformer" else "linear"
-    assert read_reading(written / name) == Reading(longest_row=longest, window=longest, memory=memory)
+    found = read_reading(written / name)
+    assert found == Reading(longest_row=longest, window=longest, linear_memory=name != "transformer")
 
 
 def test_the_signature_has_our_names_and_a_free_batch_dimension(predictor):
@@ -229,6 +229,14 @@ def test_verify_names_missing_warmup_records(experiment, tmp_path):
     shutil.copytree(experiment.outcome.export, copy)
     (copy / "assets.extra" / "tf_serving_warmup_requests").unlink()
     assert any("warmup" in problem for problem in examine(copy).problems)
+
+
+def test_what_does_not_tell_how_it_reads_is_served_all_the_same_and_verify_says_so(experiment, tmp_path, caplog):
+    copy = tmp_path / "1"
+    shutil.copytree(experiment.outcome.export, copy)
+    (copy / "assets.extra" / "reading.json").write_text("{}", encoding="utf-8")
+    assert any("reading.json does not tell" in problem for problem in examine(copy).problems)
+    assert "reading.json does not tell" in caplog.text
 
 
 @pytest.mark.parametrize("missing", ["saved_model.pb", "assets.extra/golden.json"])

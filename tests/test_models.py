@@ -186,7 +186,10 @@ def test_linear_counts_are_those_worked_by_hand():
 
 
 def largest_array(name: str, length: int) -> int:
-    """Numbers in the largest array, weights apart, of an export's graph, for one row of `length` pieces."""
+    """Numbers in the largest array, weights apart, of an export's graph, for one row of `length` pieces.
+
+    What stands in loops, or has a shape that is known only when it runs, is not seen.
+    """
     config, sizes = MODELS[name].config().portable(), {"vocabulary_size": VOCABULARY_SIZE, "num_classes": NUM_CLASSES}
     model = MODELS[name].build(config, **sizes, sequence_length=length)
     run = tf.function(lambda ids: model(ids, training=False)).get_concrete_function(

@@ -58,4 +58,5 @@ def test_a_run_keeps_the_number_and_gives_it_back_from_its_file(reviews: Path, t
     run = train(config, material, lambda report: None)
     assert run.config == settle(config, material)
     assert f"epochs = {run.config.model.epochs}" in run.config.to_toml()
+    assert run.config.flat()["model.epochs"] == run.config.model.epochs > 0
     assert len(run.history.loss) <= run.config.model.epochs

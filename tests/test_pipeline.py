@@ -91,6 +91,11 @@ def test_any_text_becomes_a_row_that_starts_with_cls(tokenizer, text):
     assert all(CLS_ID < piece < 300 for piece in learned)
 
 
+def test_a_split_without_rows_has_no_lengths():
+    encoded = encode([])
+    assert len(encoded.lengths) == len(encoded.unknown) == 0
+
+
 def test_an_empty_text_is_cls_alone(tokenizer):
     assert tokenizer(tf.constant(["", "\0", " "])).numpy().tolist() == [[CLS_ID]] * 3
 

@@ -15,6 +15,7 @@ import pytest
 
 from app.errors import RequestError
 from app.prediction_files import plan_file, predict_file
+from app.row_writers import open_writer
 from app.serving.predictions import Predictions
 from data.errors import DataError
 
@@ -418,3 +419,9 @@ def test_old_line_ends_and_records_over_several_lines_are_read(tmp_path: Path) -
     source = write(tmp_path / "in.csv", 'id,text\r1,"two\rlines"\r2,odd\r')
     answer(source, tmp_path / "out.jsonl")
     assert [row["text"] for row in read_json_lines(tmp_path / "out.jsonl")] == ["two\rlines", "odd"]
+
+
+def test_a_number_of_numpy_is_written_like_any_other(tmp_path):
+    with open_writer(tmp_path / "a.csv", ["x", "y"], None) as write:
+        write([{"x": np.float64(0.1), "y": float("nan")}])
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8") == "x,y\n0.1,\n"

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from app.errors import RequestError
-from app.serving.predictor import Predictor, roughly_pieces
+from app.serving.predictor import Predictor
+from app.serving.reading import roughly_pieces
 from app.serving.status import Code, ServingError
 
 NAMES = ["negative", "neutral", "positive"]

@@ -18,6 +18,7 @@ from app.analysis.truncation import truncation_ledger
 from app.export import write_saved_model
 from app.fitting import smoothed_cross_entropy
 from app.serving.predictor import Predictor
+from app.serving.reading import Reading, read_reading
 from app.training import prepare, train
 from data.pipeline import PipelineConfig, Tokenizer, bucket_batch_sizes, bucket_lengths, pipeline_fingerprint
 from models import MODELS
@@ -262,6 +263,11 @@ def test_a_served_text_is_read_to_its_very_last_word(trained):
     together = predictor.predict([short[0], f"{start}great", short[1]]).probabilities
     np.testing.assert_allclose(together[[0, 2]], predictor.predict(short).probabilities, atol=TOLERANCE)
     np.testing.assert_allclose(together[1], great, atol=TOLERANCE)
+
+
+def test_the_export_says_that_it_reads_in_windows(trained):
+    _, predictor = trained
+    assert read_reading(predictor.servable.path) == Reading(longest_row=65_536, window=16, linear_memory=True)
 
 
 def test_ledger_and_card_say_that_nothing_is_lost(trained):

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2, node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
+from app.errors import RequestError
 from app.serving.calibration import (
     SETS_SIGNATURE,
     TEMPERATURE_NODE,
@@ -22,6 +23,7 @@ from app.serving.golden import EXTRA_FOLDER, Golden, read_golden
 from app.serving.parity import SAVED_MODEL, compare, keras_row, problems
 from app.serving.predictor import Predictor
 from app.serving.questions import questions
+from app.serving.reading import read_reading
 from app.serving.signatures import DEFAULT_SIGNATURE
 from app.serving.verification import WARMUP_FILE, Verification
 
@@ -53,6 +55,7 @@ def examine_with_answers(version_folder: Path) -> tuple[Verification, Answers]:
             *_graph_problems(version_folder),
             *_calibration_problems(version_folder, golden, SETS_SIGNATURE in asked),
             *_warmup_problems(warmup_records),
+            *_reading_problems(version_folder),
             *problems(rows),
         ],
         roads=rows,
@@ -63,6 +66,13 @@ def examine_with_answers(version_folder: Path) -> tuple[Verification, Answers]:
 def _warmup_problems(records: int) -> Iterator[str]:
     if not records:
         yield f"{EXTRA_FOLDER}/{WARMUP_FILE} is missing or empty"
+
+
+def _reading_problems(version_folder: Path) -> Iterator[str]:
+    try:
+        read_reading(version_folder)
+    except RequestError as error:
+        yield str(error)
 
 
 def _calibration_problems(version_folder: Path, golden: Golden, has_sets: bool) -> Iterator[str]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from app.errors import RequestError
 from app.serving.predictions import Predictions
+from app.serving.reading import roughly_pieces
 from app.serving.servable import Servable
 from app.serving.signatures import DEFAULT_SIGNATURE, Signature
 from app.serving.slices import SLICE_ROWS
@@ -21,8 +22,6 @@ OUTPUTS = ("label", "confidence", "probabilities", "classes")
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 # An LSTM's step is too small to be shared between cores: one batch alone leaves a part of them idle.
 BATCHES_AT_A_TIME = min(4, 1 + CORES)  # not more: each takes the memory of a batch
-ASCII = bytes(range(128))
-SEPARATORS = bytes(code for code in ASCII if not chr(code).isalnum())
 
 
 class Predictor:
@@ -56,8 +55,8 @@ class Predictor:
     def predict(self, texts: Sequence[str], batch_size: int | None = None) -> Predictions:
         """Classify the texts in batches, of which several are worked on at the same time.
 
-        A batch holds at most `batch_size` texts, and never more than `SLICE_ROWS`: of more, or of more than the
-        memory for one run is for, the servable makes several runs, one after the other.
+        A batch holds at most `batch_size` texts, and never more than `SLICE_ROWS`. Where its texts are long, the
+        servable makes several runs of it (`app.serving.reading`).
         """
         if batch_size is not None and batch_size < 1:
             raise RequestError(f"batch_size is {batch_size}: allowed are whole numbers from 1")
@@ -81,16 +80,6 @@ class Predictor:
 
     def _run(self, texts: Sequence[bytes]) -> dict[str, np.ndarray]:
         return self.servable.run(DEFAULT_SIGNATURE, {INPUT: np.array(texts, dtype=object)})
-
-
-def roughly_pieces(text: bytes) -> int:
-    """Guess the number of pieces of a text in UTF-8, without its tokenizer: good for sorting.
-
-    Counts ASCII characters that are no letter or digit, a third of the bytes beyond ASCII, since a Chinese character
-    has three, and a sixteenth of all bytes, for long words and texts without any separator.
-    """
-    separators = len(text) - len(text.translate(None, SEPARATORS))
-    return separators + len(text.translate(None, ASCII)) // 3 + len(text) // 16
 
 
 def _require_classifier(servable: Servable) -> None:

@@ -14,7 +14,8 @@ READING_FILE = "reading.json"
 # LSTM keeps seven numbers a unit for each. Where attention keeps one a head for every two pieces: 64 texts of 256.
 PIECES_AT_ONCE = 128 * 256
 PAIRS_AT_ONCE = 64 * 256**2
-BYTES_A_PIECE = 6.25  # English reviews; other languages have fewer, and so smaller slices than they could
+ASCII = bytes(range(128))
+SEPARATORS = bytes(code for code in ASCII if not chr(code).isalnum())
 
 
 @dataclass(frozen=True)
@@ -22,29 +23,27 @@ class Reading:
     """How a graph reads a text.
 
     longest_row: most pieces of a text that are read at all. window: most that the network reads at once, as many
-    unless it reads windows. memory: whether what it takes grows with the pieces, "linear", or with their square.
+    unless it reads windows. linear_memory: whether what that takes grows with the pieces, and not with their square.
     """
 
     longest_row: int
     window: int
-    memory: str
+    linear_memory: bool
 
     def __post_init__(self) -> None:
-        if self.memory not in ("linear", "quadratic"):
-            raise ValueError(f"memory is {self.memory!r}: expected 'linear' or 'quadratic'")
         for name in ("longest_row", "window"):
             if type(value := getattr(self, name)) is not int or value < 1:
                 raise ValueError(f"{name} is {value!r}: expected a whole number from 1")
+        if type(self.linear_memory) is not bool:
+            raise ValueError(f"linear_memory is {self.linear_memory!r}: expected true or false")
 
-    def share(self, size: int) -> float:
-        """The part of the memory for one run that a text of `size` bytes takes: so many, one over it, fit into one."""
-        pieces = min(size / BYTES_A_PIECE, self.longest_row)
-        if self.memory == "linear":
-            return pieces / PIECES_AT_ONCE
-        return pieces * min(pieces, self.window) / PAIRS_AT_ONCE
+    def share(self, pieces: int) -> float:
+        """Part of the memory of one run that a text takes; texts whose parts add up to at most 1 are run together."""
+        read = min(pieces, self.longest_row)
+        return read / PIECES_AT_ONCE if self.linear_memory else read * min(read, self.window) / PAIRS_AT_ONCE
 
 
-UNTOLD = Reading(longest_row=2**20, window=2**20, memory="quadratic")
+UNTOLD = Reading(longest_row=2**20, window=2**20, linear_memory=False)
 """What is taken for true of an export that has no such file: the dearest."""
 
 
@@ -55,5 +54,15 @@ def read_reading(version_folder: Path) -> Reading:
         return UNTOLD
     try:
         return Reading(**json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise RequestError(f"{file} does not tell how the graph reads: {error}") from error
+
+
+def roughly_pieces(text: bytes) -> int:
+    """Guess the number of pieces of a text in UTF-8, without its tokenizer; rather too many than too few.
+
+    Counts ASCII characters that are no letter or digit, a third of the bytes beyond ASCII, since a Chinese character
+    has three, and a sixteenth of all bytes, for long words and texts without any separator.
+    """
+    separators = len(text) - len(text.translate(None, SEPARATORS))
+    return separators + len(text.translate(None, ASCII)) // 3 + len(text) // 16

@@ -16,7 +16,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from app.errors import RequestError
 from app.serving.batching import batched, can_batch
-from app.serving.reading import read_reading
+from app.serving.reading import UNTOLD, Reading, read_reading
 from app.serving.saved_model import read_meta_graph, read_signatures, signatures_as_json
 from app.serving.session import GraphSession, Run
 from app.serving.signatures import DEFAULT_SIGNATURE, INTERNAL, Signature, TensorInfo
@@ -55,7 +55,7 @@ class Servable:
         graph = read_meta_graph(path)
         self.signatures = read_signatures(graph)
         self.signature_def = signatures_as_json(graph)
-        self._reading = read_reading(path)
+        self._reading = _reading(path)
         self._session = GraphSession(path, gpu_memory_fraction)
 
         self._timeout_ms = timeout_ms
@@ -85,8 +85,8 @@ class Servable:
         # Each is a graph of its own to TensorFlow, optimized once more: a third of a second.
         without_limit = make(0) if self._timeout_ms else run
         if is_classifier(signature):
-            run = in_slices(run, self._timeout_ms, max_rows, self._reading)
-            without_limit = in_slices(without_limit, 0, max_rows, self._reading)
+            run = in_slices(run, self._reading, self._timeout_ms, max_rows)
+            without_limit = in_slices(without_limit, self._reading, 0, max_rows)
         self._runs[signature.name], self._runs_without_limit[signature.name] = run, without_limit
 
     def run(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -117,6 +117,15 @@ class Servable:
         self._runs.clear()
         self._runs_without_limit.clear()
         self._session.close()
+
+
+def _reading(path: Path) -> Reading:
+    """How the graph reads. A file that cannot be understood is no reason not to serve: `verify` reports it."""
+    try:
+        return read_reading(path)
+    except RequestError as error:
+        logger.warning("%s; texts are run a few at a time", error)
+        return UNTOLD
 
 
 def _replay(records: Path, runs: Mapping[str, Run]) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from app.serving.reading import UNTOLD, Reading
+from app.serving.reading import Reading, roughly_pieces
 from app.serving.session import Run
 from app.serving.signatures import Signature
 from app.serving.status import Code, ServingError, invalid
@@ -30,8 +30,8 @@ def is_classifier(signature: Signature) -> bool:
     )
 
 
-def in_slices(run: Run, timeout_ms: int = 0, max_rows: int | None = None, reading: Reading = UNTOLD) -> Run:
-    """Return the same function of `text` string[rows], run on slices of neighbours in length.
+def in_slices(run: Run, reading: Reading, timeout_ms: int = 0, max_rows: int | None = None) -> Run:
+    """Return the same function of `text` string[rows], run on slices of neighbours in length, as `reading` lets.
 
     It raises `ServingError`: DEADLINE_EXCEEDED where all slices together take longer than `timeout_ms` (0: no limit),
     and for more rows than `max_rows`, the batch scheduler's limit, the scheduler's own error.
@@ -43,7 +43,7 @@ def in_slices(run: Run, timeout_ms: int = 0, max_rows: int | None = None, readin
             raise invalid(f"Task size {len(texts)} is larger than maximum input batch size {max_rows}")
         if len(texts) <= 1:
             return run(inputs)
-        parts = list(slices([len(text) for text in texts.tolist()], reading))
+        parts = list(slices([roughly_pieces(text) for text in texts.tolist()], reading))
         if len(parts) == 1:
             return run(inputs)
         due = time.monotonic() + timeout_ms / 1000
@@ -58,11 +58,11 @@ def in_slices(run: Run, timeout_ms: int = 0, max_rows: int | None = None, readin
     return run_in_slices
 
 
-def slices(sizes: Sequence[int], reading: Reading) -> Iterator[list[int]]:
-    """The row numbers, shortest first, given the bytes of each text: not more than fit at once, or one alone."""
+def slices(pieces: Sequence[int], reading: Reading) -> Iterator[list[int]]:
+    """The row numbers, shortest first, given the pieces of each text: not more than fit at once, or one alone."""
     rows: list[int] = []
-    for row in sorted(range(len(sizes)), key=sizes.__getitem__):
-        if rows and (len(rows) == SLICE_ROWS or (len(rows) + 1) * reading.share(sizes[row]) > 1):
+    for row in sorted(range(len(pieces)), key=pieces.__getitem__):
+        if rows and (len(rows) == SLICE_ROWS or (len(rows) + 1) * reading.share(pieces[row]) > 1):
             yield rows
             rows = []
         rows.append(row)
