@@ -19,7 +19,7 @@ demo: $(READY)  ## train three models on real reviews, compare, export, serve, p
 	@$(BIN)/valence demo
 
 test: check  ## run every check and every test
-	@$(BIN)/python -m pytest -n auto --dist loadgroup
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(READY)  ## style, types and the direction of imports, without the tests
 	@$(BIN)/ruff check .

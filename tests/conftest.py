@@ -36,16 +36,6 @@ def write_reviews(path: Path, rows: int = 240, seed: int = 0) -> Path:
     return path
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let one worker run all files that look at `experiment`, so that it is trained once; other files stay whole."""
-    if not config.getoption("loadgroup", False):
-        return
-    users = {item.path for item in items if "experiment" in getattr(item, "fixturenames", ())}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("experiment" if item.path in users else item.path.stem))
-
-
 @pytest.fixture(autouse=True)
 def _default_store():
     """Take back the tracking URI after a test: mlflow.set_tracking_uri writes it into the environment."""
