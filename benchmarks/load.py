@@ -19,6 +19,7 @@ import selectors
 import socket
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -138,7 +139,7 @@ class _Connection(asyncio.Protocol):
             self._load.answered(self, request, problems)
 
 
-class _Load:
+class _Load(ABC):
     """What the open and the closed loop share: connections, and what became of each request."""
 
     def __init__(self, target: Target, connections: int) -> None:
@@ -153,8 +154,9 @@ class _Load:
         self._errors = Counter[str]()
         self._last = 0.0
 
+    @abstractmethod
     async def run(self) -> Result:
-        raise NotImplementedError
+        """Ask, and wait for the answers."""
 
     async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()

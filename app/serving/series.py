@@ -7,6 +7,7 @@ digits: queries that were written for TensorFlow Serving would find neither. The
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
@@ -17,7 +18,7 @@ Labels = tuple[str, ...]
 Cell = TypeVar("Cell")
 
 
-class _Family(Generic[Cell]):
+class _Family(ABC, Generic[Cell]):
     """Series of one name that differ in the values of their labels; safe to use from several threads."""
 
     kind = ""
@@ -48,8 +49,9 @@ class _Family(Generic[Cell]):
     def _copy(self, cell: Cell) -> Cell:
         return cell
 
+    @abstractmethod
     def _samples(self, labels: list[str], cell: Cell) -> Iterator[str]:
-        raise NotImplementedError
+        """The lines of one series."""
 
 
 class Counter(_Family[float]):
