@@ -126,6 +126,8 @@ def fit_alone(model: keras.Model, datasets: Datasets, config: RunConfig, told: _
         # while it runs, and every new number would be compiled anew.
         jit_compile=False,
     )
+    # Variables that are made while the step is traced have TensorFlow trace it once more.
+    model.optimizer.build(model.trainable_variables)
     recorder = _Recorder(config, datasets.train.steps, told, interrupt)
     stopper = keras.callbacks.EarlyStopping(
         "val_log_loss", mode="min", patience=config.fit.patience, restore_best_weights=True

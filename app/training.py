@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -145,12 +145,13 @@ def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun
     config = settle(config, material)
     model, history = fitted(config, material, listen)
     model = portable_copy(model, config, material)  # from here on: what is evaluated is what is exported
-    validation_logits = predict_logits(model, datasets.validation)
+    logits_of = traced(model)
+    validation_logits = logits_of(datasets.validation)
     temperature = fit_temperature(validation_logits, datasets.validation.label_ids)
     threshold = fit_threshold(
         datasets.validation.label_ids, softmax(validation_logits, temperature), config.calibration.coverage
     )
-    test_logits = predict_logits(model, datasets.test)
+    test_logits = logits_of(datasets.test)
     test_probabilities = softmax(test_logits, temperature)
     return TrainedRun(
         config=config,
@@ -198,8 +199,9 @@ def evaluate_encoder(model: keras.Model, material: Material) -> Evaluation | Non
     (encoder, ngrams), datasets = encoder_and_ngrams(model), material.datasets
     if ngrams is None:
         return None
-    temperature = fit_temperature(predict_logits(encoder, datasets.validation), datasets.validation.label_ids)
-    probabilities = softmax(predict_logits(encoder, datasets.test), temperature)
+    logits_of = traced(encoder)
+    temperature = fit_temperature(logits_of(datasets.validation), datasets.validation.label_ids)
+    probabilities = softmax(logits_of(datasets.test), temperature)
     return evaluate(datasets.test.label_ids, probabilities, material.splits.label_names)
 
 
@@ -244,22 +246,31 @@ def portable_copy(model: keras.Model, config: RunConfig, material: Material) -> 
 
 
 def predict_logits(model: keras.Model, encoded: Encoded) -> np.ndarray:
-    """Logits float64[n, classes] for every row of a split, in the split's order.
+    """Logits float64[n, classes] for every row of one split; see `traced` for more than one."""
+    return traced(model)(encoded)
 
-    Raises:
-        FloatingPointError: a logit is not finite.
+
+def traced(model: keras.Model) -> Callable[[Encoded], np.ndarray]:
+    """Return what gives the logits float64[n, classes] for every row of a split, in the split's order.
+
+    What is returned raises FloatingPointError where a logit is not finite. It has the weights that `model` has when it
+    is called.
     """
     # Traced once for all lengths; called without its signature, TensorFlow warns of retracing from the third model on.
     predict = tf.function(lambda token_ids: model(token_ids, training=False)).get_concrete_function(
         tf.TensorSpec([None, None], tf.int32)
     )
-    logits = np.full((len(encoded), model.output_shape[-1]), np.nan)
-    with _full_precision():
-        for token_ids, _, positions in encoded.evaluation_batches():
-            logits[positions.numpy()] = predict(token_ids).numpy()
-    if not np.isfinite(logits).all():
-        raise FloatingPointError(f"{model.name} gives logits that are not finite: lower model.learning_rate")
-    return logits
+
+    def logits_of(encoded: Encoded) -> np.ndarray:
+        logits = np.full((len(encoded), model.output_shape[-1]), np.nan)
+        with _full_precision():
+            for token_ids, _, positions in encoded.evaluation_batches():
+                logits[positions.numpy()] = predict(token_ids).numpy()
+        if not np.isfinite(logits).all():
+            raise FloatingPointError(f"{model.name} gives logits that are not finite: lower model.learning_rate")
+        return logits
+
+    return logits_of
 
 
 @contextlib.contextmanager

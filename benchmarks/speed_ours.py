@@ -46,8 +46,8 @@ def build(name: str, sizes: dict[str, Any], *, portable: bool = False) -> keras.
     states = layers.Embedding(sizes["vocabulary_size"], sizes["embedding_dim"])(token_ids)
     if name == "lstm":
         states = layers.Dropout(0.3)(states)
-        road = False if portable else "auto"
-        states = FastLSTM(sizes["hidden_dim"], sizes["bidirectional"], use_cudnn=road)(states, mask)
+        lstm = FastLSTM(sizes["hidden_dim"], sizes["bidirectional"], use_cudnn=False if portable else "auto")
+        states = lstm(states, mask, token_ids=token_ids)
         pooled = ops.max(ops.where(mask[:, :, None], states, -1e4), axis=1)
     else:
         states = layers.Dropout(0.2)(AddedPositions(sizes["sequence_length"])(states))

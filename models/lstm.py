@@ -46,5 +46,6 @@ def build_lstm(config: LSTMConfig, *, vocabulary_size: int, num_classes: int, se
     inputs, padding_mask = stem(config, embedded, padding_mask)
     # float32 in any precision: what is added up over all steps needs the digits, and cuDNN is sure to have it.
     lstm = FastLSTM(config.hidden_dim, config.bidirectional, config.use_cudnn, dtype="float32", name="encoder")
-    states = lstm(inputs, padding_mask)
+    # Without a convolution, what is read at a piece depends on the piece alone.
+    states = lstm(inputs, padding_mask, token_ids=None if config.stem_kernel else token_ids)
     return pool_and_classify(config, token_ids, states, padding_mask, num_classes, "lstm")

@@ -1,13 +1,14 @@
-"""An LSTM that is fast on a CPU: compiled steps to train, one operation to export, weights as Keras lays them out."""
+"""An LSTM that is fast on a CPU: compiled steps to train, an export without them, weights as Keras lays them out."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import layers
+
+from models.portable_recurrence import run_portable, tanh_factors
 
 # Steps in one call of the compiled code. Time is padded to a multiple of it, so that XLA compiles once for each number
 # of rows, whatever the lengths. All lengths that the pipeline pads to are multiples; longer chunks were no faster.
@@ -28,9 +29,9 @@ class FastLSTM(layers.Layer):
 
     Weights, their order and their start are those of `keras.layers.LSTM`, or `Bidirectional` around it, and so are
     the results, to rounding. With `use_cudnn="auto"` a GPU, where one is seen, takes Keras' road with cuDNN, a CPU the
-    compiled one below; `False` takes TensorFlow's operation for whole sequences, which has a kernel for either, for
-    export. Source: Hochreiter & Schmidhuber, 1997, "Long short-term memory"; the forget gate's bias of one is from
-    Gers et al., 2000, "Learning to forget".
+    compiled one below; `False` takes that of `models.portable_recurrence`, for export. Source: Hochreiter &
+    Schmidhuber, 1997, "Long short-term memory"; the forget gate's bias of one is from Gers et al., 2000, "Learning to
+    forget".
     """
 
     def __init__(
@@ -55,24 +56,14 @@ class FastLSTM(layers.Layer):
             self.use_cudnn == "auto" and self.compute_dtype == "float32" and not tf.config.list_logical_devices("GPU")
         )
 
-    def call(self, states: Any, padding_mask: Any) -> Any:
-        """Run over time."""
+    def call(self, states: Any, padding_mask: Any, token_ids: Any = None, training: bool = False) -> Any:
+        """Run over time. `token_ids` int32[batch, time] promise that, outside training, equal ids have equal states."""
         if self.use_cudnn is False and self.compute_dtype == "float32":
-            return self._in_one_operation(states, padding_mask)
+            found = run_portable(self.keras_layer, states, padding_mask, None if training else token_ids)
+            return tf.ensure_shape(found, self.compute_output_shape(states.shape))
         if not self.fast or tf.executing_eagerly():  # step by step there is no graph around the compiled part
             return self.keras_layer(states, mask=padding_mask)
         return self._compiled(states, padding_mask)
-
-    def _in_one_operation(self, states: Any, padding_mask: Any) -> Any:
-        by_time = tf.transpose(states, [1, 0, 2])
-        if self.bidirectional:
-            order = _rows_turned_around(padding_mask)
-            flipped = _block(self.keras_layer.backward_layer, _reordered(by_time, order))
-            both = [_block(self.keras_layer.forward_layer, by_time), _reordered(flipped, order)]
-            found = tf.concat(both, axis=-1)
-        else:
-            found = _block(self.keras_layer, by_time)
-        return tf.ensure_shape(tf.transpose(found, [1, 0, 2]), self.compute_output_shape(states.shape))
 
     def _compiled(self, states: Any, padding_mask: Any) -> Any:
         if not self.bidirectional:
@@ -90,48 +81,6 @@ class FastLSTM(layers.Layer):
         """Return the arguments that make this layer again."""
         own = {"units": self.units, "bidirectional": self.bidirectional, "use_cudnn": self.use_cudnn}
         return {**super().get_config(), **own}
-
-
-def _block(layer: layers.LSTM, by_time: Any) -> Any:
-    """The states of a built `keras.layers.LSTM` on float32[time, batch, dim], padding at the end left unmasked."""
-    cell = layer.cell
-    weights = tf.concat([tf.convert_to_tensor(cell.kernel), tf.convert_to_tensor(cell.recurrent_kernel)], axis=0)
-    nothing, no_peephole = tf.zeros([tf.shape(by_time)[1], layer.units]), tf.zeros([layer.units])
-    # Not BlockLSTMV2, which has the gates in Keras' order: its gradient in TensorFlow 2.21 takes them in this one's.
-    found = tf.raw_ops.BlockLSTM(
-        seq_len_max=tf.shape(by_time, tf.int64)[0],
-        x=by_time,
-        cs_prev=nothing,
-        h_prev=nothing,
-        w=_in_its_order(weights),
-        wci=no_peephole,
-        wcf=no_peephole,
-        wco=no_peephole,
-        b=_in_its_order(tf.convert_to_tensor(cell.bias)),
-        forget_bias=0.0,
-        cell_clip=-1.0,
-    )
-    return found.h
-
-
-def _rows_turned_around(padding_mask: Any) -> Any:
-    """Where each step of a row read from its end is found: int32[time * batch] into [time, batch] laid out flat."""
-    lengths = tf.reduce_sum(tf.cast(padding_mask, tf.int32), axis=1)[None, :]
-    rows, time = tf.range(tf.shape(padding_mask)[0])[None, :], tf.range(tf.shape(padding_mask)[1])[:, None]
-    taken = tf.where(time < lengths, lengths - 1 - time, time)
-    return tf.reshape(taken * tf.shape(padding_mask)[0] + rows, [-1])
-
-
-def _reordered(by_time: Any, order: Any) -> Any:
-    """float32[time, batch, width] in another order, by whole steps: `tf.reverse_sequence` goes number by number."""
-    width = by_time.shape[2]
-    return tf.reshape(tf.gather(tf.reshape(by_time, [-1, width]), order), tf.shape(by_time))
-
-
-def _in_its_order(gates: Any) -> Any:
-    """Turn Keras' input, forget, candidate, output in the last axis into input, candidate, forget, output."""
-    enter, forget, candidate, leave = tf.split(gates, 4, axis=-1)
-    return tf.concat([enter, candidate, forget, leave], axis=-1)
 
 
 def _run(layer: layers.LSTM, states: Any, padding_mask: Any) -> Any:
@@ -175,7 +124,7 @@ def recurrence(inputs: Any, mask: Any, kernel: Any, recurrent: Any, bias: Any) -
 def _forward(inputs: Any, mask: Any, kernel: Any, recurrent: Any, bias: Any) -> tuple:
     """Return the hidden states, and lists of the cells' and the gates' values, an entry a chunk."""
     chunks, rows, units = tf.shape(inputs)[0], tf.shape(inputs)[2], recurrent.shape[0]
-    factor = tf.constant(_tanh_factors(units))
+    factor = tf.constant(tanh_factors(units))
     # The inputs' part of all steps in one multiplication: only the state's part has to wait for the step before.
     projected = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel * factor) + bias * factor
     projected, scaled = tf.reshape(projected, [chunks, CHUNK, rows, 4 * units]), recurrent * factor
@@ -219,23 +168,15 @@ def _backward(
     return for_inputs, for_kernel, for_recurrent, for_bias
 
 
-def _tanh_factors(units: int) -> np.ndarray:
-    """float32[4 * units]: what gates' inputs, and their tanh, are multiplied by so that one tanh serves all gates.
-
-    sigmoid(z) = tanh(z / 2) / 2 + 1 / 2; the candidate is a tanh already.
-    """
-    return np.repeat(np.array([0.5, 0.5, 1.0, 0.5], np.float32), units)
-
-
 @tf.function(jit_compile=True, autograph=False)
 def _chunk_forward(projected: Any, mask: Any, hidden: Any, cell: Any, recurrent: Any) -> tuple:
     """CHUNK steps: hidden states, cells and gates, float32[CHUNK, batch, width] each.
 
     `projected` float32[CHUNK, batch, 4 * units] is the inputs' part of the gates, with the bias; it and `recurrent` are
-    multiplied by `_tanh_factors` already. `hidden` and `cell` float32[batch, units] are from the step before.
+    multiplied by `tanh_factors` already. `hidden` and `cell` float32[batch, units] are from the step before.
     """
     units = recurrent.shape[0]
-    factor = _tanh_factors(units)
+    factor = tanh_factors(units)
 
     def step(time: Any, hidden: Any, cell: Any, *kept: Any) -> tuple:
         gates = tf.tanh(projected[time] + tf.matmul(hidden, recurrent)) * factor + (1.0 - factor)

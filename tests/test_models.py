@@ -188,15 +188,17 @@ def test_linear_counts_are_those_worked_by_hand():
 def largest_array(name: str, length: int) -> int:
     """Numbers in the largest array, weights apart, of an export's graph, for one row of `length` pieces.
 
-    What stands in loops, or has a shape that is known only when it runs, is not seen.
+    What has a shape that is known only when it runs is not seen.
     """
     config, sizes = MODELS[name].config().portable(), {"vocabulary_size": VOCABULARY_SIZE, "num_classes": NUM_CLASSES}
     model = MODELS[name].build(config, **sizes, sequence_length=length)
     run = tf.function(lambda ids: model(ids, training=False)).get_concrete_function(
         tf.TensorSpec([1, length], tf.int32)
     )
-    computed = (node for node in run.graph.get_operations() if node.type != "ReadVariableOp")
-    shapes = (value.shape for node in computed for value in node.outputs)
+    graph = run.graph.as_graph_def(add_shapes=True)
+    bodies = (graph.node, *(function.node_def for function in graph.library.function))  # branches and loops too
+    computed = (node for body in bodies for node in body if node.op != "ReadVariableOp")
+    shapes = (tf.TensorShape(shape) for node in computed for shape in node.attr["_output_shapes"].list.shape)
     return max(shape.num_elements() for shape in shapes if shape.is_fully_defined())
 
 

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework import kernels
 
+from models.portable_recurrence import LOOP_ROWS, STEPS
 from models.recurrence import CHUNK, FastLSTM
 
 ROWS, TIME, DIM, UNITS = 4, CHUNK + 5, 6, 8
@@ -134,6 +135,63 @@ def test_the_graph_for_export_gives_the_same_in_one_operation():
     assert "Cudnn" not in graph
     assert graph.count('op: "BlockLSTM"') == 2
     assert "While" not in graph
+
+
+def by_pieces(layer: FastLSTM, vectors: np.ndarray) -> tf.types.experimental.ConcreteFunction:
+    """The layer, told which pieces it reads, as it stands in an export: token ids -> states."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
+    def run(token_ids: tf.Tensor) -> tf.Tensor:
+        return layer(tf.gather(tf.constant(vectors), token_ids), token_ids != 0, token_ids=token_ids)
+
+    return run.get_concrete_function()
+
+
+@pytest.mark.parametrize("rows", [LOOP_ROWS, LOOP_ROWS - 1])
+@pytest.mark.parametrize("time", [1, STEPS, 2 * STEPS + 3])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_states_by_pieces_are_those_of_keras(bidirectional, time, rows):
+    chance = np.random.default_rng(2)
+    layer, vectors = built(bidirectional, use_cudnn=False), chance.normal(size=(7, DIM)).astype("float32")
+    lengths = chance.integers(0, time + 1, rows)
+    lengths[0] = time
+    ids = np.where(np.arange(time) < lengths[:, None], chance.integers(1, 7, (rows, time)), 0).astype("int32")
+    reference = keras_own(bidirectional)
+    reference.set_weights(layer.get_weights())
+    found, expected = (
+        by_pieces(layer, vectors)(tf.constant(ids)).numpy(),
+        reference(vectors[ids], mask=ids != 0).numpy(),
+    )
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found[ids != 0], expected[ids != 0], atol=TOLERANCE)
+
+
+def test_the_loop_runs_for_a_batch_on_a_cpu_and_the_one_operation_elsewhere():
+    # No GPU is here: that none takes the loop is seen from what the graph asks before it does.
+    graph = by_pieces(built(False, use_cudnn=False), np.ones((7, DIM), "float32")).graph.as_graph_def()
+    (asked,) = (node for node in graph.node if node.op == "DeviceIndex")
+    assert list(asked.attr["device_names"].list.s) == [b"CPU"]
+    (chosen,) = (node for node in graph.node if node.op in ("Case", "StatelessCase"))
+    assert chosen.input[0] == asked.name
+    bodies = {function.signature.name: function for function in graph.library.function}
+
+    def operations(name: str) -> set[str]:
+        """What a function computes, in the functions that it calls too."""
+        nodes = bodies[name].node_def
+        called = [attr.func.name for node in nodes for attr in node.attr.values() if attr.func.name]
+        return {node.op for node in nodes}.union(*map(operations, called))
+
+    on_cpu, elsewhere = (operations(branch.name) for branch in chosen.attr["branches"].list.func)
+    assert {"StatelessWhile", "BlockLSTM"} <= on_cpu
+    assert "BlockLSTM" in elsewhere
+    assert not elsewhere & {"While", "StatelessWhile", "If", "StatelessIf"}
+
+
+def test_in_training_no_piece_is_taken_for_another():
+    layer, ids = built(False, use_cudnn=False), tf.constant(np.ones((ROWS, TIME), "int32"))
+    states = inputs()  # after dropout, say: equal ids, other states
+    run = tf.function(lambda states, ids: layer(states, ids != 0, token_ids=ids, training=True), autograph=False)
+    np.testing.assert_allclose(run(states, ids), layer.keras_layer(states), atol=TOLERANCE)
 
 
 def test_the_operation_of_an_export_has_a_kernel_for_every_device():
