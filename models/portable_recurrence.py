@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-# Steps in one turn of the loop, which costs as much as a small operation; more were no faster.
-STEPS = 8
+# Steps in one turn of the loop, which costs as much as a small operation. More were no faster, and are slow to trace.
+STEPS = 4
 # From so many rows on the loop is taken: for fewer its many small operations take longer than the one.
 LOOP_ROWS = 4
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from app.comparison import Comparison
 from app.config import RunConfig, resolve_config
@@ -34,6 +38,25 @@ def write_reviews(path: Path, rows: int = 240, seed: int = 0) -> Path:
         lines.append(f"{text},{stars},film {row // 4}")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+class _ByFile(LoadFileScheduling):
+    """A file stays with one worker, and all files that look at `experiment` with the same: it trains for a minute."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "experiment" if _looks_at_the_experiment(self.config.rootpath / file) else file
+
+
+@functools.cache
+def _looks_at_the_experiment(file: Path) -> bool:
+    return re.search(r"^def \w+\(.*\bexperiment\b", file.read_text(encoding="utf-8"), re.MULTILINE) is not None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    """Hand out tests so that what takes long to make is made once; `--dist` stays free to say otherwise."""
+    return _ByFile(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)

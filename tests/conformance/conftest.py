@@ -46,7 +46,8 @@ def server(request: pytest.FixtureRequest):
         yield ours
 
 
-@pytest.fixture(scope="session")
+# Not for the session: TensorFlow's batching threads look for work all the time, a twentieth of a processor.
+@pytest.fixture(scope="module")
 def limited_server(request: pytest.FixtureRequest):
     """The server of README.md, part 2: batches of at most eight rows, and two seconds for a request."""
     url = given(request.config, "limited_server_url", LIMITED_URL)
