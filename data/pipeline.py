@@ -69,6 +69,8 @@ class Tokenizer:
             unknown_token=UNK,
             lower_case_nfd_strip_accents=True,
         )
+        # Traced once for all splits.
+        self.counted = tf.function(self._counted, input_signature=[tf.TensorSpec([None], tf.string)])
 
     def pieces(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Encode whole texts, nothing cut off.
@@ -102,6 +104,12 @@ class Tokenizer:
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
         """Encode for a model: string[batch] -> int32[batch, time], right-padded with 0 to the longest row."""
         return self.truncate(self.pieces(texts)).to_tensor(default_value=PAD_ID)
+
+    def _counted(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor, tf.Tensor]:
+        """Encode string[batch]: rows cut to `longest_row`; int64[batch] of their pieces before that, and of `[UNK]`."""
+        pieces = self.pieces(texts)
+        unknown = tf.reduce_sum(tf.cast(pieces == UNK_ID, tf.int64), axis=1)
+        return self.truncate(pieces), pieces.row_lengths(), unknown
 
 
 @dataclass(frozen=True)
@@ -189,16 +197,11 @@ def make_datasets(splits: Splits, vocabulary: Vocabulary, config: PipelineConfig
 def encode_split(split: Split, tokenizer: Tokenizer, cache: Path) -> Encoded:
     """Tokenise one split and count its pieces, in one pass."""
     config = tokenizer.config
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
-    def tokenize(texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor, tf.Tensor]:
-        pieces = tokenizer.pieces(texts)
-        unknown = tf.reduce_sum(tf.cast(pieces == UNK_ID, tf.int64), axis=1)
-        return tokenizer.truncate(pieces), pieces.row_lengths(), unknown
-
     texts = tf.data.Dataset.from_tensor_slices(np.array(split.texts, dtype=object)).batch(TOKENIZE_BATCH)
     tokenized = (
-        texts.map(tokenize, num_parallel_calls=tf.data.AUTOTUNE).unbatch().cache(_cache_name(split, config, cache))
+        texts.map(tokenizer.counted, num_parallel_calls=tf.data.AUTOTUNE)
+        .unbatch()
+        .cache(_cache_name(split, config, cache))
     )
     # In batches, for which Python is asked less often than for rows. Reading all of it fills the cache.
     counted = list(tokenized.map(lambda _, *counts: counts).batch(TOKENIZE_BATCH).as_numpy_iterator())
