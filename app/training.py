@@ -145,7 +145,7 @@ def train(config: RunConfig, material: Material, listen: Listener) -> TrainedRun
     config = settle(config, material)
     model, history = fitted(config, material, listen)
     model = portable_copy(model, config, material)  # from here on: what is evaluated is what is exported
-    logits_of = traced(model)
+    logits_of = trace_logits(model)
     validation_logits = logits_of(datasets.validation)
     temperature = fit_temperature(validation_logits, datasets.validation.label_ids)
     threshold = fit_threshold(
@@ -199,7 +199,7 @@ def evaluate_encoder(model: keras.Model, material: Material) -> Evaluation | Non
     (encoder, ngrams), datasets = encoder_and_ngrams(model), material.datasets
     if ngrams is None:
         return None
-    logits_of = traced(encoder)
+    logits_of = trace_logits(encoder)
     temperature = fit_temperature(logits_of(datasets.validation), datasets.validation.label_ids)
     probabilities = softmax(logits_of(datasets.test), temperature)
     return evaluate(datasets.test.label_ids, probabilities, material.splits.label_names)
@@ -246,15 +246,14 @@ def portable_copy(model: keras.Model, config: RunConfig, material: Material) -> 
 
 
 def predict_logits(model: keras.Model, encoded: Encoded) -> np.ndarray:
-    """Logits float64[n, classes] for every row of one split; see `traced` for more than one."""
-    return traced(model)(encoded)
+    """Logits float64[n, classes] for every row of one split; see `trace_logits` for more than one."""
+    return trace_logits(model)(encoded)
 
 
-def traced(model: keras.Model) -> Callable[[Encoded], np.ndarray]:
+def trace_logits(model: keras.Model) -> Callable[[Encoded], np.ndarray]:
     """Return what gives the logits float64[n, classes] for every row of a split, in the split's order.
 
-    What is returned raises FloatingPointError where a logit is not finite. It has the weights that `model` has when it
-    is called.
+    Weights are read at each call, so later changes count. A call raises FloatingPointError where a logit is not finite.
     """
     # Traced once for all lengths; called without its signature, TensorFlow warns of retracing from the third model on.
     predict = tf.function(lambda token_ids: model(token_ids, training=False)).get_concrete_function(

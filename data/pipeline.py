@@ -69,8 +69,6 @@ class Tokenizer:
             unknown_token=UNK,
             lower_case_nfd_strip_accents=True,
         )
-        # Traced once for all splits.
-        self.counted = tf.function(self._counted, input_signature=[tf.TensorSpec([None], tf.string)])
 
     def pieces(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Encode whole texts, nothing cut off.
@@ -105,7 +103,8 @@ class Tokenizer:
         """Encode for a model: string[batch] -> int32[batch, time], right-padded with 0 to the longest row."""
         return self.truncate(self.pieces(texts)).to_tensor(default_value=PAD_ID)
 
-    def _counted(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor, tf.Tensor]:
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])  # traced once for all splits
+    def counted(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor, tf.Tensor]:
         """Encode string[batch]: rows cut to `longest_row`; int64[batch] of their pieces before that, and of `[UNK]`."""
         pieces = self.pieces(texts)
         unknown = tf.reduce_sum(tf.cast(pieces == UNK_ID, tf.int64), axis=1)

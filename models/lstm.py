@@ -20,7 +20,7 @@ class LSTMConfig(EncoderConfig, frozen=True, extra="forbid"):
     hidden_dim: PositiveInt = 64
     bidirectional: bool = True
     use_cudnn: Literal["auto", False] = "auto"
-    """`auto` trains with cuDNN's kernel where a GPU is seen, else with compiled steps; `False`: in one operation."""
+    """`auto` trains with cuDNN's kernel where a GPU is seen, else with compiled steps; `False`: in `BlockLSTM`."""
 
     def portable(self) -> Self:
         """Return the same network on operations for any device, whatever devices are seen while it is traced."""

@@ -10,8 +10,8 @@ from keras import layers
 
 # Steps in one turn of the loop, which costs as much as a small operation. More were no faster, and are slow to trace.
 STEPS = 4
-# From so many rows on the loop is taken: for fewer its many small operations take longer than the one.
-LOOP_ROWS = 4
+# From so many rows on the loop is taken. For fewer, alone on two cores, the one operation is faster (docs/log.md).
+LOOP_ROWS = 64
 
 
 def run_portable(layer: layers.Layer, states: Any, padding_mask: Any, token_ids: Any = None) -> Any:
@@ -20,10 +20,12 @@ def run_portable(layer: layers.Layer, states: Any, padding_mask: Any, token_ids:
     `states` float32[batch, time, dim], `padding_mask` bool[batch, time] (True = a piece, padding on the right) ->
     float32[batch, time, width]. States at padding say nothing.
 
-    `token_ids` int32[batch, time] promise that equal ids have equal states, wherever they stand. A batch of texts uses
-    a piece many times over, and the loop multiplies each once. The operation for whole sequences has a kernel for a
-    GPU too, and is what runs there: a loop would start thousands of small ones. Which of the two runs is decided where
-    and when the graph runs.
+    There are two roads. One operation for whole sequences, `BlockLSTM`, has a kernel for a CPU and for a GPU. The other
+    is a loop, for large batches on a CPU. It needs `token_ids` int32[batch, time], which promise that equal ids have
+    equal states, wherever they stand: a batch uses a piece many times over, and the loop multiplies each once. On a GPU
+    it would start thousands of small operations. Which road is taken is decided where and when the graph runs.
+
+    Through the loop no gradient with respect to `states` is right: it goes to a piece's first place.
     """
     by_time = tf.transpose(states, [1, 0, 2])
 
@@ -35,9 +37,9 @@ def run_portable(layer: layers.Layer, states: Any, padding_mask: Any, token_ids:
 
     if token_ids is None:
         return tf.transpose(in_one_operation(), [1, 0, 2])
-    many = tf.shape(states)[0] >= LOOP_ROWS
-    on_cpu = tf.raw_ops.DeviceIndex(device_names=["CPU"])  # 0 there, 1 anywhere else
-    found = tf.switch_case(on_cpu, [lambda: tf.cond(many, by_pieces, in_one_operation)], default=in_one_operation)
+    many = (tf.shape(states)[0] >= LOOP_ROWS) & (tf.shape(states)[1] > 0)
+    device = tf.raw_ops.DeviceIndex(device_names=["CPU"])  # 0 on a CPU, 1 on anything else
+    found = tf.switch_case(device, [lambda: tf.cond(many, by_pieces, in_one_operation)], default=in_one_operation)
     return tf.transpose(found, [1, 0, 2])
 
 
@@ -66,8 +68,9 @@ def _by_pieces(layer: layers.Layer, by_time: Any, padding_mask: Any, token_ids: 
 
 def _loop(layer: layers.LSTM, vectors: Any, places: Any) -> Any:
     """States float32[time, batch, units] of a built layer; step [time, batch] reads `vectors` at its place."""
-    cell, units = layer.cell, layer.units
-    kernel, recurrent, bias = (tf.convert_to_tensor(one) for one in (cell.kernel, cell.recurrent_kernel, cell.bias))
+    units, of_gates = layer.units, layer.cell
+    weights = (of_gates.kernel, of_gates.recurrent_kernel, of_gates.bias)
+    kernel, recurrent, bias = (tf.convert_to_tensor(weight) for weight in weights)
     factor = tf.constant(tanh_factors(units))
     table = tf.matmul(vectors, kernel * factor) + bias * factor
     turned = tf.transpose(recurrent * factor)  # this way around the multiplication is faster

@@ -59,7 +59,9 @@ class FastLSTM(layers.Layer):
     def call(self, states: Any, padding_mask: Any, token_ids: Any = None, training: bool = False) -> Any:
         """Run over time. `token_ids` int32[batch, time] promise that, outside training, equal ids have equal states."""
         if self.use_cudnn is False and self.compute_dtype == "float32":
-            found = run_portable(self.keras_layer, states, padding_mask, None if training else token_ids)
+            # Step by step, outside of a graph, a loop is slow, and whoever looks at states there wants equal bits.
+            told = None if training or tf.executing_eagerly() else token_ids
+            found = run_portable(self.keras_layer, states, padding_mask, told)
             return tf.ensure_shape(found, self.compute_output_shape(states.shape))
         if not self.fast or tf.executing_eagerly():  # step by step there is no graph around the compiled part
             return self.keras_layer(states, mask=padding_mask)

@@ -271,7 +271,7 @@ def reviews_of_eighty_films(*arguments: object) -> RawRows:
 
 
 def test_the_demo_trains_compares_exports_serves_and_predicts(tmp_path, monkeypatch, capsys):
-    # On the reviews of some films alone: with all of them it takes minutes. tests/test_sources.py counts those.
+    # On the reviews of some films alone: with all of them it takes minutes. tests/test_splits.py counts those.
     monkeypatch.setitem(SOURCES, "rotten-tomatoes", reviews_of_eighty_films)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -69,6 +69,18 @@ def fitted(settings: RunConfig, datasets: Datasets, listen: Listener = ignore) -
     return model, fit(model, datasets, settings, listen)
 
 
+def test_a_training_step_is_traced_once(datasets, monkeypatch):
+    traced, step = [], keras.Model.train_step
+
+    def told(model: keras.Model, batch: tuple) -> dict:
+        traced.append(model.name)
+        return step(model, batch)
+
+    monkeypatch.setattr(keras.Model, "train_step", told)
+    fitted(config("linear", "model.epochs=1"), datasets)
+    assert traced == ["linear"]
+
+
 def validation_loss(model: keras.Model, datasets: Datasets) -> float:
     logits = predict_logits(model, datasets.validation)
     return negative_log_likelihood(logits, datasets.validation.label_ids, 1.0)

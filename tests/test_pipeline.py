@@ -274,6 +274,7 @@ def test_the_three_splits_are_encoded_by_one_tokenizer():
     rows = {name: rows_of(encoded.evaluation_batches()) for name, encoded in datasets.items()}
     assert rows == {"train": [[(2, 3), (2, 4), (2, 5)]], "validation": [[(2, 6)]], "test": [[(2, 7), (2, 8)]]}
     assert datasets.tokenizer(tf.constant(["z"])).numpy().tolist() == [[2, 28]]
+    assert datasets.tokenizer.counted.experimental_get_tracing_count() == 1
 
 
 # Batches

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework import kernels
 
+from models import portable_recurrence
 from models.portable_recurrence import LOOP_ROWS, STEPS
 from models.recurrence import CHUNK, FastLSTM
 
@@ -147,23 +148,59 @@ def by_pieces(layer: FastLSTM, vectors: np.ndarray) -> tf.types.experimental.Con
     return run.get_concrete_function()
 
 
+def some_ids(rows: int, time: int) -> np.ndarray:
+    """Rows of any length of six pieces, the first as long as `time`."""
+    chance = np.random.default_rng(2)
+    lengths = chance.integers(0, time + 1, rows)
+    lengths[0] = time
+    return np.where(np.arange(time) < lengths[:, None], chance.integers(1, 7, (rows, time)), 0).astype("int32")
+
+
+VECTORS = np.random.default_rng(4).normal(size=(7, DIM)).astype("float32")
+
+
 @pytest.mark.parametrize("rows", [LOOP_ROWS, LOOP_ROWS - 1])
 @pytest.mark.parametrize("time", [1, STEPS, 2 * STEPS + 3])
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_states_by_pieces_are_those_of_keras(bidirectional, time, rows):
-    chance = np.random.default_rng(2)
-    layer, vectors = built(bidirectional, use_cudnn=False), chance.normal(size=(7, DIM)).astype("float32")
-    lengths = chance.integers(0, time + 1, rows)
-    lengths[0] = time
-    ids = np.where(np.arange(time) < lengths[:, None], chance.integers(1, 7, (rows, time)), 0).astype("int32")
+    layer, ids = built(bidirectional, use_cudnn=False), some_ids(rows, time)
     reference = keras_own(bidirectional)
     reference.set_weights(layer.get_weights())
-    found, expected = (
-        by_pieces(layer, vectors)(tf.constant(ids)).numpy(),
-        reference(vectors[ids], mask=ids != 0).numpy(),
-    )
+    found = by_pieces(layer, VECTORS)(tf.constant(ids)).numpy()
+    expected = reference(VECTORS[ids], mask=ids != 0).numpy()
     assert found.shape == expected.shape
     np.testing.assert_allclose(found[ids != 0], expected[ids != 0], atol=TOLERANCE)
+
+
+def test_many_rows_take_the_loop_and_fewer_or_empty_ones_do_not(monkeypatch):
+    def nothing(layer: object, by_time: tf.Tensor, *_: object) -> tf.Tensor:
+        return tf.zeros([*tf.unstack(tf.shape(by_time)[:2]), UNITS])
+
+    monkeypatch.setattr(portable_recurrence, "_by_pieces", nothing)
+    run = by_pieces(built(False, use_cudnn=False), VECTORS)
+    assert not run(tf.constant(some_ids(LOOP_ROWS, TIME))).numpy().any()
+    assert run(tf.constant(some_ids(LOOP_ROWS - 1, TIME))).numpy().any()
+    assert run(tf.zeros([LOOP_ROWS, 0], tf.int32)).shape == (LOOP_ROWS, 0, UNITS)
+
+
+def test_outside_of_a_graph_no_loop_goes_step_by_step(monkeypatch):
+    def refuse(*_: object) -> None:
+        raise AssertionError("the loop ran")
+
+    monkeypatch.setattr(portable_recurrence, "_by_pieces", refuse)
+    layer, ids = built(False, use_cudnn=False), some_ids(LOOP_ROWS, TIME)
+    assert layer(VECTORS[ids], tf.constant(ids != 0), token_ids=tf.constant(ids)).shape == (LOOP_ROWS, TIME, UNITS)
+    with pytest.raises(AssertionError, match="the loop ran"):
+        by_pieces(layer, VECTORS)
+
+
+def test_a_row_has_the_same_states_whoever_is_beside_it_and_however_far_it_is_padded():
+    run, ids = by_pieces(built(True, use_cudnn=False), VECTORS), some_ids(2 * LOOP_ROWS, TIME)
+    together = run(tf.constant(ids)).numpy()
+    for other in (ids[: LOOP_ROWS - 1], np.pad(ids[:LOOP_ROWS], [(0, 0), (0, 2 * STEPS + 1)])):
+        present = other[:, :TIME] != 0
+        found = run(tf.constant(other)).numpy()[:, :TIME]
+        np.testing.assert_allclose(found[present], together[: len(other)][present], atol=1e-6)
 
 
 def test_the_loop_runs_for_a_batch_on_a_cpu_and_the_one_operation_elsewhere():

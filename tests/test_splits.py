@@ -375,3 +375,4 @@ def test_rotten_tomatoes_is_split_by_film() -> None:
     assert 0.09 < len(splits.test) / sum(sizes(splits)) < 0.11
     films = [set(part.groups or ()) for _, part in splits.items()]
     assert sum(map(len, films)) == len(set.union(*films))
+    assert (sum(sizes(splits)), len(set.union(*films))) == (12_751, 507)  # as README shows it
