@@ -248,7 +248,7 @@ def test_a_model_that_diverges_does_not_take_the_others_with_it(reviews, tmp_pat
 def test_a_worse_model_does_not_take_the_champion_s_place(experiment, reviews, tmp_path):
     shutil.copytree(experiment.artifacts / "exports", tmp_path / "exports")
     shutil.copy(experiment.artifacts / "mlflow.db", tmp_path / "mlflow.db")  # the run stays out of what others look at
-    worse = small_config("linear", reviews, "model.epochs=1", "model.learning_rate=1e-6", "model.base_weight=0")
+    worse = small_config("lstm", reviews, "model.epochs=1", "model.learning_rate=1e-6", "model.wide=false")
     outcome = run_experiment([worse], tmp_path, Silent())
     assert not outcome.promotion.moved
     assert outcome.export is None

@@ -56,7 +56,7 @@ def page(chromium: Browser, url: str, gate: Gate) -> Iterator[Page]:
     """The page, loaded. At the end: nothing was asked of another host and nothing failed in the page itself."""
     with chromium.new_context(viewport={"width": 1000, "height": 900}) as context:
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(60_000)  # the first page of a browser takes long on a busy machine
         gate.stand_before(page)
         watched = watch(page)
         page.goto(url)

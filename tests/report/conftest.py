@@ -44,7 +44,7 @@ def page(chromium: Browser, report: Path) -> Iterator[Page]:
     """The report, opened from disk. At the end: it asked for nothing else, and nothing in it failed."""
     with chromium.new_context(viewport={"width": 1200, "height": 860}, offline=True) as context:
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(60_000)  # the first page of a browser takes long on a busy machine
         asked, complaints = [], []
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: complaints.append(message.text))
