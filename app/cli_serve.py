@@ -168,20 +168,9 @@ def serve(
 ) -> None:
     """Serve the champion, a folder, or several models, with TensorFlow Serving's REST and gRPC API."""
     from app.serving.engines import launch, plan
-    from app.serving.model_config import ModelSettings, read_model_config
 
-    if model_config_file is None:
-        models = [ModelSettings(*_one_model(model_base_path, model_name, artifacts))]
-    elif model_base_path or model_name:
-        raise RequestError("--model_config_file names the models; give no --model_base_path and --model_name beside it")
-    else:
-        models = read_model_config(model_config_file)
+    models = _models(model_config_file, model_base_path, model_name, artifacts)
     given = _given(context)
-    own = {name: given[name] for name in given if name not in (*TENSORFLOW_SERVING_FLAGS, *_COMMAND)}
-    if os.environ.get(TOKEN_VARIABLE) and engine != "embedded":
-        own["token_file"] = f"${TOKEN_VARIABLE}"  # who set it wants a server that asks for it: no engine may drop that
-    if engine == "tensorflow-serving" and "host" in given:
-        own["host"] = given["host"]
     command = plan(
         engine,
         model=None if model_config_file else (models[0].name, models[0].base_path),
@@ -189,7 +178,7 @@ def serve(
         port=rest_api_port,
         gpu=gpu,
         flags={name: given[name] for name in TENSORFLOW_SERVING_FLAGS if name in given},
-        own_options=own,
+        own_options=_own_options(engine, given),
     )
     if dry_run:
         print(command)
@@ -201,10 +190,26 @@ def serve(
     _serve_embedded(models, context.params, console)
 
 
-def _one_model(base_path: Path | None, name: str | None, artifacts: Path) -> tuple[str, Path]:
+def _models(config_file: Path | None, base_path: Path | None, name: str | None, artifacts: Path) -> list[ModelSettings]:
+    """The models of the file, or the one that is named, by default the champion."""
+    from app.serving.model_config import ModelSettings, read_model_config
     from app.serving.versions import resolve_model
 
-    return resolve_model(base_path, name, artifacts / "exports")
+    if config_file is None:
+        return [ModelSettings(*resolve_model(base_path, name, artifacts / "exports"))]
+    if base_path or name:
+        raise RequestError("--model_config_file names the models; give no --model_base_path and --model_name beside it")
+    return read_model_config(config_file)
+
+
+def _own_options(engine: str, given: dict[str, str]) -> dict[str, str]:
+    """The options that were typed and that TensorFlow Serving has not: no engine may drop them unsaid."""
+    own = {name: given[name] for name in given if name not in (*TENSORFLOW_SERVING_FLAGS, *_COMMAND)}
+    if os.environ.get(TOKEN_VARIABLE) and engine != "embedded":
+        own["token_file"] = f"${TOKEN_VARIABLE}"  # who set it wants a server that asks for it: no engine may drop that
+    if engine == "tensorflow-serving" and "host" in given:
+        own["host"] = given["host"]
+    return own
 
 
 def _given(context: typer.Context) -> dict[str, str]:

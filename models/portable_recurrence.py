@@ -27,13 +27,12 @@ def run_portable(layer: layers.Layer, states: Any, padding_mask: Any, token_ids:
 
     Through the loop no gradient with respect to `states` is right: it goes to a piece's first place.
     """
-    by_time = tf.transpose(states, [1, 0, 2])
 
     def in_one_operation() -> Any:
-        return _in_one_operation(layer, by_time, padding_mask)
+        return _in_one_operation(layer, tf.transpose(states, [1, 0, 2]), padding_mask)
 
     def by_pieces() -> Any:
-        return _by_pieces(layer, by_time, padding_mask, token_ids)
+        return _by_pieces(layer, states, padding_mask, token_ids)
 
     if token_ids is None:
         return tf.transpose(in_one_operation(), [1, 0, 2])
@@ -52,18 +51,18 @@ def _in_one_operation(layer: layers.Layer, by_time: Any, padding_mask: Any) -> A
     return tf.concat([_block(layer.forward_layer, by_time), _reordered(flipped, order)], axis=-1)
 
 
-def _by_pieces(layer: layers.Layer, by_time: Any, padding_mask: Any, token_ids: Any) -> Any:
+def _by_pieces(layer: layers.Layer, states: Any, padding_mask: Any, token_ids: Any) -> Any:
     """States float32[time, batch, width] by a loop over time that looks up what each piece adds to the gates."""
-    shape = tf.shape(by_time)[:2]
-    different, places = tf.unique(tf.reshape(tf.transpose(token_ids), [-1]))
+    different, places = tf.unique(tf.reshape(token_ids, [-1]))
     first = tf.math.unsorted_segment_min(tf.range(tf.size(places)), places, tf.size(different))
-    vectors = tf.gather(tf.reshape(by_time, [-1, by_time.shape[2]]), first)
+    vectors = tf.gather(tf.reshape(states, [-1, states.shape[2]]), first)
+    by_time = tf.transpose(tf.reshape(places, tf.shape(token_ids)))
     if not isinstance(layer, layers.Bidirectional):
-        return _loop(layer, vectors, tf.reshape(places, shape))
+        return _loop(layer, vectors, by_time)
     order = _rows_turned_around(padding_mask)
-    flipped = _loop(layer.backward_layer, vectors, tf.reshape(tf.gather(places, order), shape))
-    forward = _loop(layer.forward_layer, vectors, tf.reshape(places, shape))
-    return tf.concat([forward, _reordered(flipped, order)], axis=-1)
+    turned = tf.reshape(tf.gather(tf.reshape(by_time, [-1]), order), tf.shape(by_time))
+    flipped = _loop(layer.backward_layer, vectors, turned)
+    return tf.concat([_loop(layer.forward_layer, vectors, by_time), _reordered(flipped, order)], axis=-1)
 
 
 def _loop(layer: layers.LSTM, vectors: Any, places: Any) -> Any:

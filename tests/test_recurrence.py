@@ -173,8 +173,9 @@ def test_states_by_pieces_are_those_of_keras(bidirectional, time, rows):
 
 
 def test_many_rows_take_the_loop_and_fewer_or_empty_ones_do_not(monkeypatch):
-    def nothing(layer: object, by_time: tf.Tensor, *_: object) -> tf.Tensor:
-        return tf.zeros([*tf.unstack(tf.shape(by_time)[:2]), UNITS])
+    def nothing(layer: object, states: tf.Tensor, *_: object) -> tf.Tensor:
+        rows, time = tf.unstack(tf.shape(states)[:2])
+        return tf.zeros([time, rows, UNITS])
 
     monkeypatch.setattr(portable_recurrence, "_by_pieces", nothing)
     run = by_pieces(built(False, use_cudnn=False), VECTORS)
@@ -225,8 +226,9 @@ def test_the_loop_runs_for_a_batch_on_a_cpu_and_the_one_operation_elsewhere():
 
 
 def test_in_training_no_piece_is_taken_for_another():
-    layer, ids = built(False, use_cudnn=False), tf.constant(np.ones((ROWS, TIME), "int32"))
-    states = inputs()  # after dropout, say: equal ids, other states
+    # As many rows as would take the loop; after dropout, say: equal ids, other states.
+    layer, ids = built(False, use_cudnn=False), tf.ones([LOOP_ROWS, TIME], tf.int32)
+    states = inputs(rows=LOOP_ROWS)
     run = tf.function(lambda states, ids: layer(states, ids != 0, token_ids=ids, training=True), autograph=False)
     np.testing.assert_allclose(run(states, ids), layer.keras_layer(states), atol=TOLERANCE)
 
