@@ -9,17 +9,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-from app.comparison import Comparison
-from app.config import RunConfig, resolve_config
-from app.experiment import Outcome, run_experiment
-from app.fitting import EpochReport, History
-from app.training import Material, TrainedRun
-from models import DEFAULT_MODELS
+if TYPE_CHECKING:  # pytest-xdist's first process, which runs no test, reads this file too: it need not load TensorFlow
+    from app.comparison import Comparison
+    from app.config import RunConfig
+    from app.experiment import Outcome
+    from app.fitting import EpochReport, History
+    from app.training import Material, TrainedRun
 
 GOOD = ["great", "superb", "moving", "funny", "clever"]
 BAD = ["dull", "awful", "tedious", "clumsy", "lifeless"]
@@ -140,6 +140,8 @@ SMALLER = {
 
 def small_config(model_name: str, reviews: Path, *overrides: str) -> RunConfig:
     """The configuration of a model that trains on `reviews` in a second or two."""
+    from app.config import resolve_config
+
     data = {"source": str(reviews), "text_column": "review", "label_column": "stars", "group_column": "film"}
     return resolve_config(
         model_name, {}, [*SMALL, *SMALLER.get(model_name, ("model.epochs=2", *NGRAMS)), *overrides], data
@@ -149,6 +151,9 @@ def small_config(model_name: str, reviews: Path, *overrides: str) -> RunConfig:
 @pytest.fixture(scope="session")
 def experiment(reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     """The default models trained on `reviews`, tracked in a SQLite store, the champion exported."""
+    from app.experiment import run_experiment
+    from models import DEFAULT_MODELS
+
     artifacts = tmp_path_factory.mktemp("experiment") / "artifacts"
     reporter = Silent()
     outcome = run_experiment([small_config(name, reviews) for name in DEFAULT_MODELS], artifacts, reporter)
