@@ -8,17 +8,20 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lock clean
+.PHONY: help setup demo test test-all check lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
 
 setup: $(READY)  ## install everything into .venv, as requirements.lock says
 
 demo: $(READY)  ## train three models on real reviews, compare, export, serve, predict
 	@$(BIN)/valence demo
 
-test: check  ## run every check and every test
+test: check  ## run every check, and the tests that are not slow
+	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
+
+test-all: check  ## run every check and every test, as continuous integration does
 	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(READY)  ## style, types and the direction of imports, without the tests

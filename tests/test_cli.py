@@ -154,6 +154,7 @@ def test_nothing_of_tensorflow_s_start_up_is_shown_and_no_control_characters(tra
         assert noise not in err
 
 
+@pytest.mark.slow
 def test_a_run_s_configuration_can_be_fed_back(trained, reviews, capsys, monkeypatch):
     folder, out, _ = trained
     monkeypatch.chdir(folder)
@@ -270,6 +271,7 @@ def reviews_of_eighty_films(*arguments: object) -> RawRows:
     return replace(rows, frame=rows.frame[rows.frame["group"].isin(films)])
 
 
+@pytest.mark.slow
 def test_the_demo_trains_compares_exports_serves_and_predicts(tmp_path, monkeypatch, capsys):
     # On the reviews of some films alone: with all of them it takes minutes. tests/test_splits.py counts those.
     monkeypatch.setitem(SOURCES, "rotten-tomatoes", reviews_of_eighty_films)

@@ -140,6 +140,7 @@ def test_prometheus_reads_those_rules():
     assert all(job.keys() <= {"job_name", "metrics_path", "static_configs"} for job in config["scrape_configs"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
 @pytest.mark.parametrize(
     "arguments", [("check", "config", "prometheus.yml"), ("test", "rules", "rules_test.yml")], ids=["config", "rules"]

@@ -78,6 +78,7 @@ def test_every_model_computes_in_bfloat16_with_weights_and_logits_in_float32(nam
     assert ("bfloat16" in computes) == (name != "linear")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lstm", "transformer"])
 def test_what_is_fitted_in_bfloat16_is_asked_in_float32(name: str, reviews: Path, tmp_path: Path):
     config = small_config(name, reviews, "fit.precision=mixed_bfloat16", "model.epochs=1")

@@ -415,6 +415,7 @@ def with_changes(text: str, changes: str) -> str:
     return text
 
 
+@pytest.mark.slow
 def test_the_recipes_pass_the_project_s_own_tests(contributed: Path):
     files = ["tests/test_models.py", "tests/test_devices.py", "tests/test_metrics.py", "tests/test_parity.py"]
     chosen = ["-k", "averaging or macro_recall or oracle or parity", "-p", "no:cacheprovider"]
@@ -431,6 +432,7 @@ def test_the_recipes_are_in_the_project_s_style(contributed: Path, check: list[s
     subprocess.run([sys.executable, "-m", "ruff", *check, "--no-cache", *changed], cwd=contributed, check=True)
 
 
+@pytest.mark.slow
 def test_the_signature_recipe_adds_a_signature(contributed: Path, experiment, tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("app.export", contributed / "app" / "export.py")
     assert spec is not None
@@ -553,6 +555,14 @@ def test_the_tree_in_the_readme_is_the_tree():
         for name in names:
             parent = folder if line.startswith(" ") else ROOT
             assert (parent / name).exists() or name == "artifacts/", f"README's tree: {name}"
+
+
+def test_continuous_integration_runs_a_command_of_the_readme_and_leaves_no_test_out():
+    (command,) = re.findall(r"^exec (make .*)$", (ROOT / ".ci/run").read_text(encoding="utf-8"), re.MULTILINE)
+    assert command in [line for block in blocks(ROOT / "README.md") for line in block.text.splitlines()]
+    planned = subprocess.run(["make", "-n", *command.split()[1:]], cwd=ROOT, capture_output=True, text=True, check=True)
+    (tests,) = (line for line in planned.stdout.splitlines() if " -m pytest" in line)
+    assert "slow" not in tests
 
 
 def test_the_versions_agree():

@@ -225,6 +225,7 @@ def test_no_half_written_folder_is_left(experiment):
     assert list((experiment.artifacts / "cache").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_training_alone_is_training_beside_others(experiment, reviews, tmp_path):
     config = small_config("transformer", reviews)
     alone = train(config, prepare(config, tmp_path, Silent()), lambda report: None)
@@ -245,6 +246,7 @@ def test_a_model_that_diverges_does_not_take_the_others_with_it(reviews, tmp_pat
     assert failed.data.tags["error"].startswith("FloatingPointError")
 
 
+@pytest.mark.slow
 def test_a_worse_model_does_not_take_the_champion_s_place(experiment, reviews, tmp_path):
     shutil.copytree(experiment.artifacts / "exports", tmp_path / "exports")
     shutil.copy(experiment.artifacts / "mlflow.db", tmp_path / "mlflow.db")  # the run stays out of what others look at

@@ -82,6 +82,7 @@ def test_points_without_any_error_give_a_law_without_errors():
     assert law.error(20_000) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_forecasts_hold_the_truth():
     # Test examples that are hard for one size are hard for the next: a Gaussian copula with the law's error rates.
     law, count, curves = PowerLaw(0.15, 2.0, 0.4), 1_300, 25
@@ -168,6 +169,7 @@ def test_a_part_of_the_material_has_its_own_vocabulary_and_the_whole_test_split(
     assert len(part.datasets.train) == len(rows)
 
 
+@pytest.mark.slow
 def test_a_real_model_s_curve(experiment, reviews, tmp_path):
     config, listener = small_config("linear", reviews), Silent()
     curve = learning_curve(config, experiment.outcome.material, tmp_path, shares=(0.2, 0.5, 1.0), listen=listener.epoch)

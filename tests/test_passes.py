@@ -52,6 +52,7 @@ def test_what_is_logged_has_the_number(experiment, reviews: Path):
     assert tracker.client.get_run(run_id).data.params["model.wide_epochs"] == str(written["model"]["wide_epochs"])
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_number_and_gives_it_back_from_its_file(reviews: Path, tmp_path: Path):
     config = small_config("linear", reviews).model_copy(update={"model": MODELS["linear"].config(num_buckets=512)})
     material = prepare(config, tmp_path, Silent())

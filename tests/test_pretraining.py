@@ -220,6 +220,7 @@ def test_ngrams_alone_have_no_embedding():
 # Going on
 
 
+@pytest.mark.slow
 def test_an_interrupted_pretraining_goes_on_to_the_same_weights(
     encoded: Outcome, vectors: Outcome, texts: Path, artifacts: Path
 ):

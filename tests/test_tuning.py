@@ -154,6 +154,7 @@ def test_the_best_is_what_train_makes_of_its_file(tuned: Tuned, artifacts: Path,
     assert trained.validation_log_loss == pytest.approx(tuned.best.log_loss, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_an_encoder_is_searched_without_the_ngrams_that_its_file_puts_beside_it(
     reviews: Path, artifacts: Path, material: Material, search: Search
 ):
@@ -221,6 +222,7 @@ def test_a_search_goes_on_only_where_more_is_asked_for(
     assert more.parent_run == tuned.parent_run
 
 
+@pytest.mark.slow
 def test_the_budget_and_ctrl_c_end_a_trial_that_is_tried_again(tuned: Tuned, config: RunConfig, search: Search):
     other = config.model_copy(update={"seed": 7})
     told = Told()
@@ -257,6 +259,7 @@ def test_ctrl_c_outside_of_fitting_cuts_the_trial_in_mlflow_too(
     assert (run.info.status, run.data.tags["state"], run.data.tags["reason"]) == ("KILLED", "cut", "interrupted")
 
 
+@pytest.mark.slow
 def test_a_search_killed_with_9_loses_no_finished_trial_and_tries_the_killed_one_again(
     reviews: Path, artifacts: Path, tuned: Tuned, capsys: pytest.CaptureFixture[str]
 ):

@@ -245,6 +245,7 @@ def trained(long_reviews, tmp_path_factory):
     return run, Predictor(folder / "1")
 
 
+@pytest.mark.slow
 def test_what_stands_behind_the_first_window_is_learned_and_served(trained):
     run, predictor = trained
     assert run.evaluation.metrics["accuracy"].value > 0.9
@@ -252,6 +253,7 @@ def test_what_stands_behind_the_first_window_is_learned_and_served(trained):
     np.testing.assert_allclose(served, run.test_probabilities, atol=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_a_served_text_is_read_to_its_very_last_word(trained):
     """With `truncate` the answers are equal: tests/test_export.py."""
     run, predictor = trained
@@ -265,11 +267,13 @@ def test_a_served_text_is_read_to_its_very_last_word(trained):
     np.testing.assert_allclose(together[1], great, atol=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_the_export_says_that_it_reads_in_windows(trained):
     _, predictor = trained
     assert read_reading(predictor.servable.path) == Reading(longest_row=65_536, window=16, linear_memory=True)
 
 
+@pytest.mark.slow
 def test_ledger_and_card_say_that_nothing_is_lost(trained):
     run, _ = trained
     ledger, card = truncation_ledger(run.answers("lstm")["test"]), run.material.card
