@@ -203,7 +203,7 @@ def _models(config_file: Path | None, base_path: Path | None, name: str | None, 
 
 
 def _own_options(engine: str, given: dict[str, str]) -> dict[str, str]:
-    """The options that were typed and that TensorFlow Serving has not: no engine may drop them unsaid."""
+    """The options that were typed and that TensorFlow Serving has not."""
     own = {name: given[name] for name in given if name not in (*TENSORFLOW_SERVING_FLAGS, *_COMMAND)}
     if os.environ.get(TOKEN_VARIABLE) and engine != "embedded":
         own["token_file"] = f"${TOKEN_VARIABLE}"  # who set it wants a server that asks for it: no engine may drop that

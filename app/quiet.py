@@ -26,7 +26,7 @@ def import_tensorflow(*, keras: bool = True) -> None:
 def _without_collector() -> Iterator[None]:
     """Leave out Python's search for garbage, which goes through hundreds of thousands of new objects again and again.
 
-    It is a quarter of the import's time, and finds next to nothing. What is there afterwards stays for good, so later
+    It is a fifth of the import's time, and finds next to nothing. What is there afterwards stays for good, so later
     searches pass over it.
     """
     enabled = gc.isenabled()
