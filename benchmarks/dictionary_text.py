@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pathlib import Path
 
 PARTS_OF_SPEECH = ("noun", "verb", "adj", "adv")
 STEPS_UP = 4
-SHORTEST = 20
+SHORTEST = 21
 """Characters: what is shorter is a cross-reference or a heading without an entry."""
 
 Sense = tuple[str, str]
@@ -32,14 +33,27 @@ def main() -> None:
     parser.add_argument("share", type=Path, help="folder that holds wordnet/ and dictd/")
     parser.add_argument("output", type=Path, help="text file to write, one entry a line")
     arguments = parser.parse_args()
-    dictd = arguments.share / "dictd"
-    texts = [
-        *wordnet_texts(arguments.share / "wordnet"),
-        *gcide_texts(dictd / "gcide.dict.dz"),
-        *foldoc_texts(dictd / "foldoc.dict.dz"),
-    ]
-    arguments.output.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    wordnet, dictd = arguments.share / "wordnet", arguments.share / "dictd"
+    try:
+        texts = [
+            *wordnet_texts(wordnet),
+            *gcide_texts(dictd / "gcide.dict.dz"),
+            *foldoc_texts(dictd / "foldoc.dict.dz"),
+        ]
+        _write_whole(arguments.output, "\n".join(texts) + "\n")
+    except (OSError, EOFError) as error:
+        parser.error(f"{error}; {arguments.share} must hold what wordnet-base, dict-gcide and dict-foldoc put there")
     print(f"{len(texts):,} texts, {sum(len(text.split()) for text in texts):,} words in {arguments.output}")
+
+
+def _write_whole(file: Path, text: str) -> None:
+    """Write aside and rename: half a text looks like a whole one to whoever learns from it."""
+    aside = file.with_name(f"{file.name}.part")
+    with aside.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    aside.replace(file)
 
 
 @dataclass(frozen=True)
@@ -70,11 +84,12 @@ def _read_synset(line: str) -> tuple[Sense, Synset]:
     """Read a line of the format that `man 5 wndb` describes."""
     fields, _, gloss = line.partition(" | ")
     offset, _, kind, count, *rest = fields.split()
-    words = [word.split("(")[0].replace("_", " ") for word in rest[: 2 * int(count, 16) : 2]]
-    pointers = rest[2 * int(count, 16) :]
+    end = 2 * int(count, 16)  # of the words, each with a number; then a count of pointers; a verb's frames come last
+    words = [word.split("(")[0].replace("_", " ") for word in rest[:end:2]]
+    pointers = rest[end + 1 : end + 1 + 4 * int(rest[end])]
     above = [
         (target, _part(part))
-        for symbol, target, part in zip(pointers[1::4], pointers[2::4], pointers[3::4], strict=False)
+        for symbol, target, part in zip(pointers[::4], pointers[1::4], pointers[2::4], strict=True)
         if symbol in ("@", "@i")
     ]
     return (offset, _part(kind)), Synset(words, gloss.strip(), above)
@@ -93,30 +108,32 @@ def _kinds(sense: Sense, synsets: dict[Sense, Synset]) -> list[str]:
 
 
 def gcide_texts(file: Path) -> Iterator[str]:
-    """Return one text an entry, without its sources and how it is pronounced."""
+    """Return one text an entry, without its sources (and other brackets that hold a year) and how it is pronounced."""
     for entry in _entries(file):
-        if entry.startswith("00-database"):
-            continue
         text = re.sub(r"\[(?:PJC|Webster.*?|[^\]]*\d{4}[^\]]*|WordNet 1\.5)(?:\s*\+PJC)?\]", "", entry)
         text = re.sub(r"\\[^\\]*\\(?:\s*\([^)]*\))?", "", text)
-        yield from _long_enough(text)
+        yield from _on_one_line(text)
 
 
 def foldoc_texts(file: Path) -> Iterator[str]:
     """Return one text an entry."""
     for entry in _entries(file):
-        yield from _long_enough(entry)
+        yield from _on_one_line(entry)
 
 
-def _entries(file: Path) -> list[str]:
+def _entries(file: Path) -> Iterator[str]:
     """Read a dictd database: an entry begins at a line's start, and what follows is indented."""
-    return re.split(r"\n(?=\S)", gzip.decompress(file.read_bytes()).decode("utf-8", errors="replace"))
+    database = gzip.decompress(file.read_bytes()).decode("utf-8", errors="replace")
+    for entry in re.split(r"\n(?=\S)", database):
+        if not entry.startswith("00-database"):  # what the database says of itself
+            yield entry
 
 
-def _long_enough(text: str) -> Iterator[str]:
-    on_one_line = " ".join(text.replace("{", "").replace("}", "").split())
-    if len(on_one_line) > SHORTEST:
-        yield on_one_line
+def _on_one_line(text: str) -> Iterator[str]:
+    """Return a text without the braces of its links, unless hardly any is left."""
+    line = " ".join(text.replace("{", "").replace("}", "").split())
+    if len(line) >= SHORTEST:
+        yield line
 
 
 if __name__ == "__main__":
